@@ -1,0 +1,108 @@
+"""E-mail addresses and usernames, canonicalised once, in Python, never by a database's lower() (SECURITY 16).
+
+`display` is stored byte for byte as it was given (mail goes there); `key` is compared. GitHub's dotless-i reset of
+2019 and Django's CVE-2019-19844 are what happens when the two are mixed up.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from broker.core.errors import InvalidIdentifier
+
+MAX_EMAIL = 254
+"""Characters; RFC 5321 4.5.3.1.3 less the angle brackets."""
+MAX_USERNAME = 128
+
+_LOCAL = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+)*"
+)
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+_ASCII_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    display: str
+    key: str
+
+    @property
+    def domain(self) -> str:
+        """In A-labels, lower case."""
+        return self.key.rpartition("@")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Username:
+    display: str
+    key: str
+
+
+def lower_ascii(text: str) -> str:
+    """A-Z only: `str.lower` maps the Kelvin sign to k, and Turkish rules differ."""
+    return text.translate(_ASCII_LOWER)
+
+
+def clean(text: str, longest: int) -> str:
+    """NFC, stripped of surrounding white space.
+
+    Raises `InvalidIdentifier` for control, format (bidi), private, unassigned and compatibility characters: they
+    look like others or like nothing.
+    """
+    text = unicodedata.normalize("NFC", text).strip(" \t\r\n")
+    if not text:
+        raise InvalidIdentifier("empty", code="identifier.empty")
+    if len(text) > longest:
+        raise InvalidIdentifier(f"longer than {longest} characters", code="identifier.long")
+    for character in text:
+        if unicodedata.category(character)[0] in "CZ" and character != " ":
+            raise InvalidIdentifier("has an invisible or control character")
+    if unicodedata.normalize("NFKC", text) != text:
+        raise InvalidIdentifier("has a character that only looks like another")
+    return text
+
+
+def parse_domain(domain: str) -> str:
+    """A domain in A-labels, lower case. Raises `InvalidIdentifier`."""
+    domain = lower_ascii(domain.rstrip("."))
+    if not domain.isascii():
+        try:
+            domain = domain.encode("idna").decode("ascii")
+        except UnicodeError:
+            raise InvalidIdentifier("its domain is not valid") from None
+    labels = domain.split(".")
+    if len(domain) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise InvalidIdentifier("its domain is not valid")
+    return domain
+
+
+def parse_email(text: str) -> Email:
+    """One address, nothing else: no display name, no list, no comment, no quoting. Raises `InvalidIdentifier`."""
+    text = clean(text, MAX_EMAIL)
+    local, at, domain = text.rpartition("@")
+    if not at or not local or len(local) > 64 or not _LOCAL.fullmatch(local):
+        raise InvalidIdentifier("is not one e-mail address")
+    return Email(text, f"{lower_ascii(local)}@{parse_domain(domain)}")
+
+
+def parse_username(text: str) -> Username:
+    """A username never holds an @, so that it can never shadow somebody's address. Raises `InvalidIdentifier`."""
+    text = clean(text, MAX_USERNAME)
+    if "@" in text:
+        raise InvalidIdentifier("a username has no @")
+    return Username(text, lower_ascii(text))
+
+
+def parse_identifier(text: str) -> Email | Username:
+    """What somebody typed into the first field. Raises `InvalidIdentifier`."""
+    return parse_email(text) if "@" in text else parse_username(text)
+
+
+def email_domain(text: str) -> str | None:
+    """The domain of an address, or None: for dispatch, from public facts only."""
+    try:
+        return parse_email(text).domain
+    except InvalidIdentifier:
+        return None

@@ -1,0 +1,209 @@
+"""A tenant as the configuration describes it, frozen. Built by broker.settings, read by everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+from urllib.parse import urlsplit
+
+from broker.core.values import ClientId, ConnectionId, DirectoryId, TenantId
+
+
+class AfterReset(StrEnum):
+    """`rules.reset.after`: where a person lands once the new password is saved (CONTRACT 2)."""
+
+    SIGN_IN_PAGE = "sign_in_page"
+    SIGNED_IN = "signed_in"
+    APP = "app"
+
+
+class SecondFactor(StrEnum):
+    OFF = "off"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+class Role(StrEnum):
+    """What an administrator may do; the order is the rank."""
+
+    HELPDESK = "helpdesk"
+    ADMIN = "admin"
+    OWNER = "owner"
+
+    @property
+    def rank(self) -> int:
+        return list(Role).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordRules:
+    """NIST SP 800-63B-4: length and a blocklist, no composition rules (SECURITY 18). Lengths in code points."""
+
+    min_length: int = 15
+    min_length_with_factor: int = 8
+    max_length: int = 1024
+    blocklist: bool = True
+    history: int = 0
+    ask_twice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResetRules:
+    lifetime: timedelta = timedelta(minutes=30)
+    after: AfterReset = AfterReset.SIGN_IN_PAGE
+    unknown_account_mail: bool = True
+    max_mails_per_hour: int = 5
+    """Per address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    code: timedelta = timedelta(seconds=60)
+    access_token: timedelta = timedelta(minutes=10)
+    id_token: timedelta = timedelta(minutes=10)
+    refresh_token: timedelta = timedelta(days=30)
+    session: timedelta = timedelta(hours=12)
+    transaction: timedelta = timedelta(hours=2)
+    """Longer than a reset link, so that the app's request still waits when the link is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    password: PasswordRules = PasswordRules()
+    reset: ResetRules = ResetRules()
+    second_factor: SecondFactor = SecondFactor.OPTIONAL
+    lifetimes: Lifetimes = Lifetimes()
+
+
+@dataclass(frozen=True, slots=True)
+class Branding:
+    logo: str | None = None
+    color: str | None = None
+    """`#rrggbb`, checked for contrast in both schemes when the configuration loads."""
+    support_url: str | None = None
+    support_email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MailRules:
+    sender: str
+    """An RFC 5322 mailbox: `Acme <no-reply@acme.example>`."""
+    transport: str
+    only_to: tuple[str, ...] = ()
+    """Patterns such as `*@acme.example`; empty allows every recipient. For environments that hold real addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A relying party. Field names are those of RFC 7591. `secret_digests` are SHA-256 of its secrets, hex."""
+
+    client_id: ClientId
+    client_name: str
+    secret_digests: tuple[str, ...] = ()
+    redirect_uris: tuple[str, ...] = ()
+    post_logout_redirect_uris: tuple[str, ...] = ()
+    initiate_login_uri: str | None = None
+    client_uri: str | None = None
+    logo_uri: str | None = None
+    policy_uri: str | None = None
+    tos_uri: str | None = None
+    grant_types: tuple[str, ...] = ("authorization_code",)
+    response_types: tuple[str, ...] = ("code",)
+    scope: str = "openid profile email address phone offline_access"
+    token_endpoint_auth_method: str = "client_secret_basic"
+    id_token_signed_response_alg: str = "RS256"
+    connections: tuple[ConnectionId, ...] | None = None
+    """Those it may use, in the order of their buttons; None: all of the tenant's."""
+    default_max_age: int | None = None
+    require_auth_time: bool = False
+    first_party: bool = True
+    """Ours: no consent is asked. Third-party clients ask."""
+    require_pkce: bool = True
+    access_token_audience: str | None = None
+    internal: bool = False
+    """`/account`, `/admin` and a bare `/login`: ordinary transactions of ours (ARCHITECTURE 5.4)."""
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Scheme and host of every place this client may be sent to, for a page's `form-action`."""
+        found = set()
+        for uri in (*self.redirect_uris, *self.post_logout_redirect_uris):
+            parts = urlsplit(uri)
+            found.add(f"{parts.scheme}://{parts.netloc}" if parts.netloc else f"{parts.scheme}:")
+        return frozenset(found)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEntry:
+    """One connection in the configuration; `settings` is the frozen model of its type."""
+
+    id: ConnectionId
+    type: str
+    title: str
+    domains: tuple[str, ...]
+    settings: Any
+
+
+@dataclass(frozen=True, slots=True)
+class AdminEntry:
+    connection: ConnectionId
+    identifier: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One tenant in one environment: its own directory, keys, issuer, cookies and mail rules."""
+
+    id: TenantId
+    name: str
+    issuer: str
+    directory: DirectoryId
+    environment: str
+    mail: MailRules
+    connections: tuple[ConnectionEntry, ...] = ()
+    clients: Mapping[ClientId, Client] = field(default_factory=dict)
+    rules: Rules = Rules()
+    branding: Branding = Branding()
+    languages: tuple[str, ...] = ("en",)
+    admins: tuple[AdminEntry, ...] = ()
+
+    def connections_of(self, client: Client | None) -> tuple[ConnectionEntry, ...]:
+        """The connections that a client offers, in the order of their buttons."""
+        if client is None or client.connections is None:
+            return self.connections
+        by_id = {entry.id: entry for entry in self.connections}
+        return tuple(by_id[name] for name in client.connections if name in by_id)
+
+    def connection(self, id: str) -> ConnectionEntry | None:
+        return next((entry for entry in self.connections if entry.id == id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """What outgoing HTTP may reach beyond public https (CONTRACT 2)."""
+
+    allow: tuple[str, ...] = ()
+    """Addresses or networks in CIDR notation, or host names; http is permitted to these as well."""
+    ca_bundle: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A whole configuration. Replaced whole, never changed."""
+
+    base_url: str
+    database: str
+    key_value: str
+    secret_key: bytes = field(repr=False)
+    tenants: Mapping[TenantId, Tenant]
+    version: str
+    """Changes with the content; a login in progress keeps the version that it began with."""
+    root: str
+    """The folder that relative paths start at: the parent of the configuration folder."""
+    config_dir: str
+    trusted_proxies: tuple[str, ...] = ()
+    egress: Egress = Egress()
