@@ -16,6 +16,9 @@ from broker.core.tenant import Client
 from broker.core.transaction import Transaction
 from broker.core.values import User
 
+MAIL_ONLY = ("email",)
+"""`amr` of somebody who came by a mailed link: it proves the mailbox, and never counts as re-authentication."""
+
 
 class Step(StrEnum):
     CHOOSE_CONNECTION = "choose_connection"
@@ -60,6 +63,8 @@ def _too_old(s: Situation) -> bool:
     limit = s.transaction.max_age if s.transaction.max_age is not None else s.client.default_max_age
     if limit is None or s.transaction.identity is None or s.transaction.interactive:
         return False
+    if s.transaction.identity.methods == MAIL_ONLY:
+        return True
     return s.now - s.transaction.identity.at > timedelta(seconds=limit)
 
 

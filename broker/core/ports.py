@@ -384,6 +384,30 @@ class Grants(Protocol):
     def is_revoked(self, jti: str) -> bool: ...
 
 
+class Logins(Protocol):
+    """The end of a login: transaction, session and code together, in one round trip."""
+
+    def new_code(self, transaction: Transaction) -> str:
+        """An authorization code, 256 bits; it may carry what its key must share with the transaction's."""
+
+    def finish(
+        self,
+        transaction: Transaction,
+        *,
+        session: Session,
+        session_secret: str | None,
+        code: str | None,
+        grant: Grant | None,
+        stored: bool,
+        code_lifetime: timedelta,
+    ) -> bool:
+        """Close the transaction, keep the session under its secret, save the code with its grant.
+
+        True for exactly one caller; everybody else changes nothing. `stored` is False for a login that needed no
+        page and was never opened. `session_secret` is None where the session stays as it is.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """At most `burst` at once, and one more every `period`."""

@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 
 from broker.core.values import ClientId, ConnectionId, DirectoryId, TenantId
 
+INTERNAL_CLIENT = ClientId("~homerealm")
+"""No configured client can have this id: `~` is refused there."""
+
 
 class AfterReset(StrEnum):
     """`rules.reset.after`: where a person lands once the new password is saved (CONTRACT 2)."""
@@ -177,6 +180,22 @@ class Tenant:
             return self.connections
         by_id = {entry.id: entry for entry in self.connections}
         return tuple(by_id[name] for name in client.connections if name in by_id)
+
+    def client(self, id: str) -> Client | None:
+        """A relying party of this tenant, its own internal pages included."""
+        return self.internal_client if id == INTERNAL_CLIENT else self.clients.get(ClientId(id))
+
+    @property
+    def internal_client(self) -> Client:
+        """Our own pages as an ordinary client: there is one way to sign in, not two (ARCHITECTURE 5.4)."""
+        return Client(
+            client_id=INTERNAL_CLIENT,
+            client_name=self.name,
+            redirect_uris=tuple(f"{self.issuer}{path}" for path in ("/account", "/admin", "/login")),
+            client_uri=f"{self.issuer}/account",
+            scope="openid",
+            internal=True,
+        )
 
     def connection(self, id: str) -> ConnectionEntry | None:
         return next((entry for entry in self.connections if entry.id == id), None)

@@ -156,6 +156,8 @@ class Session:
     authenticated_at: datetime
     """OIDC `auth_time`: belongs to the browser session, not to a grant."""
     factors: tuple[str, ...] = ()
+    confirmed_at: datetime | None = None
+    """When an administrator last gave their own password for changing somebody else."""
     agent: str = ""
     """Browser and system in words, for the list of devices; never used for a decision."""
     clients: tuple[ClientId, ...] = ()
