@@ -1,0 +1,270 @@
+"""Argon2id in a bounded pool of low priority (SECURITY 13, 18; RFC 9106).
+
+Token traffic and pages keep their pace under a flood of logins because hashing runs on few threads at a lower
+priority, and because whoever finds the queue full is told to come back instead of waiting.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import nacl.exceptions
+from nacl.bindings import crypto_pwhash_str_verify
+from nacl.pwhash import argon2id
+
+from broker.core.errors import BadRequest, Busy
+from broker.core.passwords import normalise
+
+MEMORY_KIB = 19456
+TIME_COST = 2
+"""OWASP's recommendation for Argon2id with one lane: 19 MiB, two passes."""
+LONGEST = 4096
+"""Code points. Longer texts are refused before any work is done on them; the rules of tenants end at 1,024."""
+
+_PHC = re.compile(
+    r"\$argon2id\$v=19\$m=([1-9][0-9]{0,9}),t=([1-9][0-9]{0,9}),p=([1-9][0-9]{0,7})"
+    r"\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{22,86})"
+)
+_MAX_STRING = 127
+"""libsodium answers "wrong password" to longer ones."""
+_MAX_MEMORY_KIB = 256 * 1024
+_MAX_WORK = 1024 * 1024
+"""KiB times passes: about a second."""
+_MAX_LANES = 16
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a stored hash says about its own making."""
+
+    memory_kib: int
+    time_cost: int
+    lanes: int
+
+    @property
+    def bearable(self) -> bool:
+        """Whether verifying costs no more than we are ready to pay.
+
+        Imported hashes are somebody else's input: one that asks for 10 GB must not take the process down.
+        """
+        return (
+            8 * self.lanes <= self.memory_kib <= _MAX_MEMORY_KIB
+            and self.memory_kib * self.time_cost <= _MAX_WORK
+            and self.lanes <= _MAX_LANES
+        )
+
+
+def read_parameters(stored: str) -> Parameters | None:
+    """From a PHC string; None for anything but Argon2id version 19 (0x13)."""
+    found = _PHC.fullmatch(stored) if len(stored) <= _MAX_STRING else None
+    return Parameters(int(found[1]), int(found[2]), int(found[3])) if found else None
+
+
+class Engine(Protocol):
+    """One implementation of Argon2id. Releases the GIL while it works."""
+
+    name: str
+
+    def hash(self, raw: bytes, parameters: Parameters) -> str: ...
+
+    def verify(self, stored: str, raw: bytes) -> bool: ...
+
+
+class Sodium:
+    """libsodium through PyNaCl: the fastest of the stock wheels on the machines that we measured."""
+
+    name = "pynacl"
+
+    def hash(self, raw: bytes, parameters: Parameters) -> str:
+        made = argon2id.str(raw, opslimit=parameters.time_cost, memlimit=parameters.memory_kib * 1024)
+        return made.decode("ascii")
+
+    def verify(self, stored: str, raw: bytes) -> bool:
+        try:
+            return bool(crypto_pwhash_str_verify(stored.encode("ascii"), raw))
+        except nacl.exceptions.InvalidkeyError:
+            return False
+
+
+class Reference:
+    """The reference implementation through argon2-cffi: the fastest of all where it was built for the CPU."""
+
+    name = "argon2-cffi"
+
+    def __init__(self) -> None:
+        self._library = importlib.import_module("argon2.low_level")
+        self._error: type[Exception] = importlib.import_module("argon2.exceptions").Argon2Error
+
+    def hash(self, raw: bytes, parameters: Parameters) -> str:
+        made: bytes = self._library.hash_secret(
+            raw,
+            os.urandom(16),
+            time_cost=parameters.time_cost,
+            memory_cost=parameters.memory_kib,
+            parallelism=1,
+            hash_len=32,
+            type=self._library.Type.ID,
+        )
+        return made.decode("ascii")
+
+    def verify(self, stored: str, raw: bytes) -> bool:
+        try:
+            return bool(self._library.verify_secret(stored.encode("ascii"), raw, self._library.Type.ID))
+        except self._error:
+            return False
+
+
+def engines() -> list[Engine]:
+    """Those that are installed; the required one first."""
+    return [Sodium(), Reference()] if importlib.util.find_spec("argon2") else [Sodium()]
+
+
+def cost(engine: Engine, parameters: Parameters, rounds: int = 3) -> float:
+    """Seconds of CPU that one verification takes here and now: the best of a few."""
+    dummy = _dummy(parameters)
+    found = []
+    for _ in range(rounds):
+        before = time.thread_time()
+        engine.verify(dummy, b"measured")
+        found.append(time.thread_time() - before)
+    return min(found)
+
+
+class Argon2Hasher:
+    """Implements `broker.core.ports.Hasher`.
+
+    `workers` threads, one for each usable core unless said otherwise, at `nice` below the process; at most `queue`
+    callers wait for them. Tests take `memory_kib=8, time_cost=1`.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        queue: int = 64,
+        nice: int = 5,
+        memory_kib: int = MEMORY_KIB,
+        time_cost: int = TIME_COST,
+        engine: Engine | None = None,
+    ) -> None:
+        self._workers = workers or _usable_cores()
+        self._queue = queue
+        self._nice = nice
+        self.parameters = Parameters(memory_kib, time_cost, 1)
+        self._dummy = _dummy(self.parameters)
+        self._engine = engine
+        self._starting = threading.Lock()
+        self._pool: _Pool | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """Which implementation is used: the faster one by a measurement, made once, where there is a choice."""
+        if self._engine is None:
+            found = engines()
+            self._engine = min(found, key=lambda e: cost(e, self.parameters)) if len(found) > 1 else found[0]
+        return self._engine
+
+    def rate(self) -> float:
+        """Verifications a second that one core can do, for `homerealm check --live`."""
+        return 1 / max(cost(self.engine, self.parameters), 1e-6)
+
+    def hash(self, password: str) -> str:
+        """An Argon2id PHC string. Raises `Busy`; `BadRequest` for what is no text or longer than 4,096 code points."""
+        raw = _raw(password)
+        if raw is None:
+            raise BadRequest("a password that is no text, or too long", code="password.not_text")
+        return self._run(lambda: self.engine.hash(raw, self.parameters))
+
+    def verify(self, password: str, stored: str | None) -> bool:
+        """Whether it is the password. Nobody, an unusable hash and an impossible password cost the same as a wrong one.
+
+        Raises `Busy` when the queue is full: then nothing was decided.
+        """
+        raw = _raw(password)
+        known = read_parameters(stored) if stored is not None else None
+        possible = raw is not None and known is not None and known.bearable
+        target = stored if possible and stored is not None else self._dummy
+        matches = self._run(lambda: self.engine.verify(target, raw or b""))
+        return matches and possible
+
+    def outdated(self, stored: str) -> bool:
+        """Whether it was made with other parameters than those of now, or in another way."""
+        return read_parameters(stored) != self.parameters
+
+    def close(self) -> None:
+        """Waits for what is running. The pool starts again when it is used again."""
+        with self._starting:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.threads.shutdown()
+
+    def _run(self, work: Callable[[], T]) -> T:
+        pool = self._started()
+        if not pool.admitted.acquire(blocking=False):
+            raise Busy("the queue for password hashing is full")
+        try:
+            try:
+                future = pool.threads.submit(work)
+            except RuntimeError:  # closed since
+                raise Busy("password hashing is stopping") from None
+            return future.result()
+        finally:
+            pool.admitted.release()
+
+    def _started(self) -> _Pool:
+        pool = self._pool
+        if pool is None or pool.process != os.getpid():
+            with self._starting:
+                pool = self._pool
+                if pool is None or pool.process != os.getpid():
+                    pool = self._pool = _Pool(
+                        ThreadPoolExecutor(self._workers, "hashing", initializer=self._lower_priority),
+                        threading.BoundedSemaphore(self._workers + self._queue),
+                        os.getpid(),
+                    )
+        return pool
+
+    def _lower_priority(self) -> None:
+        if sys.platform == "linux":  # elsewhere a priority belongs to the whole process
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + self._nice)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """Threads do not survive a fork: a server that loads the application before it forks gets a pool in each child."""
+
+    threads: ThreadPoolExecutor
+    admitted: threading.BoundedSemaphore
+    process: int
+
+
+def _raw(password: str) -> bytes | None:
+    """What is hashed; None for what cannot be a password: lone surrogates, NUL, endless texts."""
+    if len(password) > LONGEST or "\x00" in password:
+        return None
+    try:
+        return normalise(password).encode("utf-8")
+    except UnicodeEncodeError:
+        return None
+
+
+def _dummy(parameters: Parameters) -> str:
+    """A hash of nothing that costs what a real one does."""
+    memory, passes = parameters.memory_kib, parameters.time_cost
+    return f"$argon2id$v=19$m={memory},t={passes},p=1${'A' * 22}${'A' * 43}"
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

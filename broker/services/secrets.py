@@ -1,0 +1,147 @@
+"""Randomness, the installation's key, and what is derived from it. The only module that makes secrets."""
+
+from __future__ import annotations
+
+import binascii
+import fcntl
+import hashlib
+import hmac
+import os
+import secrets
+from base64 import b64decode, urlsafe_b64encode
+from pathlib import Path
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from nacl.bindings import (
+    crypto_aead_xchacha20poly1305_ietf_ABYTES,
+    crypto_aead_xchacha20poly1305_ietf_decrypt,
+    crypto_aead_xchacha20poly1305_ietf_encrypt,
+    crypto_aead_xchacha20poly1305_ietf_NPUBBYTES,
+)
+from nacl.exceptions import CryptoError
+
+from broker.core.errors import ConfigurationError
+
+KEY_BYTES = 32
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_VERSION = b"\x01"
+_NONCE = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
+
+
+class SystemEntropy:
+    """Implements `broker.core.ports.Entropy` with the operating system's generator."""
+
+    def token(self, bytes: int = 32) -> str:
+        """`bytes` bytes of randomness in URL-safe base64 without padding."""
+        return secrets.token_urlsafe(bytes)
+
+    def reference(self) -> str:
+        """50 bits in Crockford's base32, which has no I, L, O and U: `7K3Q-XW92-4T`."""
+        number = int.from_bytes(secrets.token_bytes(7))
+        text = "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(0, 50, 5))
+        return f"{text[:4]}-{text[4:8]}-{text[8:]}"
+
+
+class SecretVault:
+    """Implements `broker.core.ports.Vault` on one key of the installation.
+
+    Each use has a key of its own, derived by HKDF (RFC 5869). Sealing is XChaCha20-Poly1305: its nonces have 192 bits,
+    so that random ones can be used without counting messages.
+    """
+
+    def __init__(self, secret_key: bytes) -> None:
+        """Raises `ConfigurationError` for a key of less than 32 bytes."""
+        if len(secret_key) < KEY_BYTES:
+            raise ConfigurationError([f"secret_key: has {len(secret_key)} bytes, at least {KEY_BYTES} are needed"])
+        self._sealing = _derive(secret_key, b"homerealm seal 1")
+        self._authenticating = _derive(secret_key, b"homerealm mac 1")
+
+    def seal(self, plain: bytes, place: str) -> bytes:
+        """Encrypted and bound to `place`, such as `outbox.payload.<id>`: moved elsewhere, it does not open."""
+        nonce = secrets.token_bytes(_NONCE)
+        return _VERSION + nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(plain, _bytes(place), nonce, self._sealing)
+
+    def open(self, sealed: bytes, place: str) -> bytes:
+        """Raises `ValueError` for anything that was not sealed by this key for this very place."""
+        sealed = bytes(sealed)
+        if (
+            len(sealed) < len(_VERSION) + _NONCE + crypto_aead_xchacha20poly1305_ietf_ABYTES
+            or sealed[: len(_VERSION)] != _VERSION
+        ):
+            raise ValueError(f"not a sealed value: {place}")
+        nonce, text = sealed[1 : 1 + _NONCE], sealed[1 + _NONCE :]
+        try:
+            return crypto_aead_xchacha20poly1305_ietf_decrypt(text, _bytes(place), nonce, self._sealing)
+        except CryptoError:
+            raise ValueError(f"sealed with another key, for another place, or changed: {place}") from None
+
+    def mac(self, purpose: str, *parts: str) -> str:
+        """HMAC-SHA256, 43 characters. Every part goes in with its length, so that parts cannot shift."""
+        message = b"".join(len(raw).to_bytes(8) + raw for raw in map(_bytes, (purpose, *parts)))
+        return _text(hmac.digest(self._authenticating, message, "sha256"))
+
+    def digest(self, secret: str) -> str:
+        """SHA-256, 43 characters. Not for passwords: those are guessable and need a slow hash."""
+        return _text(hashlib.sha256(_bytes(secret)).digest())
+
+
+def read_or_make_key(path: Path) -> bytes:
+    """The installation's secret key; made on first use, readable by its owner alone.
+
+    The file holds base64 (or hex) text of 32 bytes or more. Processes that start at the same time get the same key.
+    Raises `ConfigurationError` when the file cannot be read or written, or does not hold a key.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # Released by the kernel when its holder dies, so a crash here blocks nobody.
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            if not path.exists():
+                _make_key(path)
+                os.fsync(folder)
+        finally:
+            os.close(folder)
+        return _parse_key(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError([f"{path}: {error.strerror or error}"]) from error
+    except ValueError as error:
+        raise ConfigurationError([f"{path}: {error}"]) from None
+
+
+def _make_key(path: Path) -> None:
+    text = urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n"
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _parse_key(content: bytes) -> bytes:
+    try:
+        text = content.strip()
+        key = b64decode(text.replace(b"-", b"+").replace(b"_", b"/") + b"=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        raise ValueError("is not a key: it holds no base64 text; remove it to have one made") from None
+    if len(key) < KEY_BYTES:
+        raise ValueError(f"is not a key: it holds {len(key)} bytes, at least {KEY_BYTES} are needed")
+    if len(set(key)) < KEY_BYTES // 4:
+        raise ValueError("is not a key: it is not random")
+    return key
+
+
+def _derive(key: bytes, use: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=use).derive(key)
+
+
+def _bytes(text: str) -> bytes:
+    # What a client sent may hold lone surrogates; it must still have one encoding, and only one.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
