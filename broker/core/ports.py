@@ -1,4 +1,4 @@
-"""What the core needs of the world. Each port has a contract suite in broker/testing/contracts that every engine passes."""
+"""What the core needs of the world. Each port has a contract suite in broker.testing.contracts."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class RecoveryMail:
         found: dict[str, User] = {}
         for entry in tenant.connections:
             connection = self.means.connections(tenant, entry.id)
-            if isinstance(connection, LocalReset):
+            if connection is not None and isinstance(connection, LocalReset):
                 kinds = tuple(getattr(entry.settings, "identifiers", ("email", "username")))
                 if credentials := work.users.find(tenant.directory, entry.id, typed, kinds):
                     found[credentials.user.id] = credentials.user

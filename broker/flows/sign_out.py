@@ -24,7 +24,7 @@ class SignOut:
     def upstream(self, tenant: Tenant, session: Session, return_url: str, state: str) -> Redirect | None:
         """Where to sign out as well; None where the provider does not offer it, or does not answer."""
         connection = self.means.connections(tenant, session.identity.connection)
-        if not isinstance(connection, UpstreamSignOut):
+        if connection is None or not isinstance(connection, UpstreamSignOut):
             return None
         try:
             return connection.sign_out(session.identity, return_url, state)

@@ -1,0 +1,249 @@
+"""The composition root: settings, stores, services, connections, flows, one frozen Runtime. Plain constructors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from broker import registry, resources
+from broker.core.connection import Connection
+from broker.core.ports import Blocklist, Clock, Database, Entropy, Fetcher, Grants, Hasher, Logins, Sessions
+from broker.core.ports import Throttle, TokenVerifier, Transactions, UpstreamClients, Vault
+from broker.core.tenant import Settings, Tenant
+from broker.core.values import ConnectionId, TenantId
+from broker.flows.accounts import Accounts
+from broker.flows.desk import Desk
+from broker.flows.guard import Guard
+from broker.flows.means import Means
+from broker.flows.passwords import Passwords
+from broker.flows.recovery import Recovery
+from broker.flows.recovery_mail import RecoveryMail
+from broker.flows.redemption import Redemption
+from broker.flows.sign_in import SignIn
+from broker.flows.sign_out import SignOut
+from broker.oidc.provider import Provider
+from broker.oidc.signing import Signing
+
+KEY_VALUE_URL = "HOMEREALM_KEY_VALUE_URL"
+"""Set by the supervisor for its children: where the embedded store listens."""
+CONFIG = "HOMEREALM_CONFIG"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What one connection may touch (broker.core.ports.Toolbox)."""
+
+    fetcher: Fetcher
+    verifier: TokenVerifier
+    upstream: UpstreamClients
+    clock: Clock
+    entropy: Entropy
+    hasher: Hasher
+    database: Database
+    tenant: Tenant
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Everything that touches the world. Tests hand in their own clock, entropy and fetcher."""
+
+    clock: Clock
+    entropy: Entropy
+    vault: Vault
+    hasher: Hasher
+    blocklist: Blocklist
+    fetcher: Fetcher
+    verifier: TokenVerifier
+    upstream: UpstreamClients
+    database: Database
+    transactions: Transactions
+    sessions: Sessions
+    grants: Grants
+    logins: Logins
+    throttle: Throttle
+    ping: Callable[[], None]
+    """Raises `Unavailable` when the key-value store does not answer."""
+    close: Callable[[], None] = field(default=lambda: None)
+
+
+class Runtime:
+    """One configuration, built. Immutable: another configuration is another Runtime."""
+
+    def __init__(self, settings: Settings, engines: Engines) -> None:
+        self.settings = settings
+        self.engines = engines
+        self.clock = engines.clock
+        self.entropy = engines.entropy
+        self.vault = engines.vault
+        self.database = engines.database
+        self.sessions = engines.sessions
+        self._connections: dict[tuple[TenantId, ConnectionId], Connection[Any]] = {}
+        means = Means(
+            clock=engines.clock,
+            entropy=engines.entropy,
+            vault=engines.vault,
+            hasher=engines.hasher,
+            blocklist=engines.blocklist,
+            database=engines.database,
+            transactions=engines.transactions,
+            sessions=engines.sessions,
+            grants=engines.grants,
+            logins=engines.logins,
+            throttle=engines.throttle,
+            tenants=self.tenant,
+            connections=self.connection,
+        )
+        self.means = means
+        self.guard = Guard(engines.throttle, engines.vault)
+        self.passwords = Passwords(means, self.guard)
+        self.accounts = Accounts(means)
+        self.sign_in = SignIn(means, self.accounts, self.guard)
+        self.sign_out = SignOut(means)
+        self.recovery = Recovery(means, self.guard)
+        self.recovery_mail = RecoveryMail(means)
+        self.redemption = Redemption(means, self.guard, self.passwords)
+        self.desk = Desk(means, self.passwords, self.recovery_mail)
+        self.signing = Signing(engines.database, engines.clock, engines.entropy)
+        self.provider = Provider(
+            clock=engines.clock,
+            entropy=engines.entropy,
+            vault=engines.vault,
+            database=engines.database,
+            grants=engines.grants,
+            sessions=engines.sessions,
+            signing=self.signing,
+        )
+
+    def tenant(self, id: TenantId) -> Tenant | None:
+        return self.settings.tenants.get(id)
+
+    def connection(self, tenant: Tenant, id: ConnectionId) -> Connection[Any] | None:
+        """The instance behind a configured connection, built on first use and kept."""
+        key = (tenant.id, id)
+        found = self._connections.get(key)
+        if found is None and (entry := tenant.connection(id)) is not None:
+            kind = registry.resolve(entry.type)
+            if kind is None:
+                return None
+            engines = self.engines
+            tools = Tools(
+                engines.fetcher, engines.verifier, engines.upstream, engines.clock, engines.entropy, engines.hasher,
+                engines.database, tenant,
+            )  # fmt: skip
+            # Two threads may both build one; they are equal, and one of them is kept.
+            found = self._connections.setdefault(key, kind(id, entry.settings, tools))
+        return found
+
+    @cached_property
+    def templates(self) -> Path:
+        return resources.templates()
+
+    def close(self) -> None:
+        self.engines.close()
+
+
+def load_settings(config: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read a configuration folder. Raises `ConfigurationError` with every mistake in it."""
+    from broker.services.secrets import read_or_make_key
+    from broker.settings.load import load
+
+    return load(config, registry.settings_of, registry.known, environ, read_or_make_key=read_or_make_key)
+
+
+def config_folder(given: str | Path | None = None) -> Path:
+    """`--config`, else `$HOMEREALM_CONFIG`, else `./config`, else the one that we ship."""
+    if given is not None:
+        return Path(given)
+    if CONFIG in os.environ:
+        return Path(os.environ[CONFIG])
+    return Path("config")
+
+
+def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ, upgrade: bool = True,
+                 clock: Clock | None = None, entropy: Entropy | None = None, fetcher: Fetcher | None = None,
+                 hasher: Hasher | None = None) -> Engines:  # fmt: skip
+    """Connect to the stores and build the services. Raises `Unavailable`, `ConfigurationError`."""
+    from broker.services.blocklist import OfflineBlocklist
+    from broker.services.clock import SystemClock
+    from broker.services.fetcher import HttpFetcher
+    from broker.services.hashing import Argon2Hasher
+    from broker.services.secrets import SecretVault, SystemEntropy
+    from broker.services.upstream import AuthlibClients
+    from broker.services.verifier import UpstreamVerifier
+    from broker.stores.kv.grants import KvGrants
+    from broker.stores.kv.logins import KvLogins
+    from broker.stores.kv.redis import RedisKeyValue
+    from broker.stores.kv.sessions import KvSessions
+    from broker.stores.kv.throttle import KvThrottle
+    from broker.stores.kv.transactions import KvTransactions
+    from broker.stores.sql.database import SqlDatabase
+
+    clock = clock or SystemClock()
+    entropy = entropy or SystemEntropy()
+    vault = SecretVault(settings.secret_key)
+    database = SqlDatabase(settings.database, clock, entropy, vault)
+    if upgrade:
+        database.upgrade()
+    url, release = _key_value(settings, environ)
+    kv = RedisKeyValue.connect(url)
+    fetcher = fetcher or HttpFetcher(settings.egress)
+    transactions, sessions, grants = KvTransactions(kv, clock), KvSessions(kv, vault, clock), KvGrants(kv, vault, clock)
+
+    def close() -> None:
+        kv.close()
+        database.close()
+        release()
+
+    return Engines(
+        clock=clock,
+        entropy=entropy,
+        vault=vault,
+        hasher=hasher or Argon2Hasher(),
+        blocklist=OfflineBlocklist(),
+        fetcher=fetcher,
+        verifier=UpstreamVerifier(fetcher, clock),
+        upstream=AuthlibClients(fetcher),
+        database=database,
+        transactions=transactions,
+        sessions=sessions,
+        grants=grants,
+        logins=KvLogins(kv, vault, clock, entropy),
+        throttle=KvThrottle(kv, clock, database.marker()),
+        ping=kv.ping,
+        close=close,
+    )
+
+
+def _key_value(settings: Settings, environ: Mapping[str, str]) -> tuple[str, Callable[[], None]]:
+    """Where the key-value store is, and how to let go of it."""
+    if settings.key_value != "embedded":
+        return settings.key_value, lambda: None
+    if url := environ.get(KEY_VALUE_URL):
+        return url, lambda: None
+    from broker.stores.kv.embedded import EmbeddedValkey
+
+    # Nobody supervises us (the command line, a mounted Flask app): attach to the store of a running server, or
+    # start one of our own for as long as we live.
+    server = EmbeddedValkey(Path(settings.root) / "var" / "valkey")
+    return server.start(), server.stop
+
+
+def build(config: str | Path | None = None, **engines: Any) -> Runtime:
+    """A Runtime from a configuration folder."""
+    settings = load_settings(config_folder(config))
+    return Runtime(settings, open_engines(settings, **engines))
+
+
+@contextmanager
+def running(config: str | Path | None = None) -> Iterator[Runtime]:
+    """A Runtime for one command: everything is let go of at the end."""
+    runtime = build(config)
+    try:
+        yield runtime
+    finally:
+        runtime.close()
