@@ -43,7 +43,11 @@ def _strip_port(rest: str) -> str | None:
 
 def acceptable(uri: str) -> str | None:
     """Why a URI cannot be registered as a redirect URI, in words; None when it can (RFC 6749 3.1.2, RFC 8252)."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port
+    except ValueError:
+        return "is not a URI"
     if not uri.isascii() or any(c <= " " or c in '\\"<>`{}|^' for c in uri):
         return "has characters that a URI cannot have"
     if not parts.scheme:

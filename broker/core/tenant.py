@@ -85,7 +85,9 @@ class Rules:
 class Branding:
     logo: str | None = None
     color: str | None = None
-    """`#rrggbb`, checked for contrast in both schemes when the configuration loads."""
+    """`#rrggbb`, checked for contrast when the configuration loads; core/brand says how pages use it."""
+    color_dark: str | None = None
+    """The same for the dark scheme; None: derived from `color`."""
     support_url: str | None = None
     support_email: str | None = None
 
@@ -94,7 +96,8 @@ class Branding:
 class MailRules:
     sender: str
     """An RFC 5322 mailbox: `Acme <no-reply@acme.example>`."""
-    transport: str
+    transport: str = field(repr=False)
+    """May hold a password: `smtp://user:pass@host`. A relative folder was made absolute."""
     only_to: tuple[str, ...] = ()
     """Patterns such as `*@acme.example`; empty allows every recipient. For environments that hold real addresses."""
 
@@ -117,6 +120,10 @@ class Client:
     response_types: tuple[str, ...] = ("code",)
     scope: str = "openid profile email address phone offline_access"
     token_endpoint_auth_method: str = "client_secret_basic"
+    """`client_secret_basic`, `client_secret_post` or `none`: the registered method only. `client_secret` (ours, when the
+    configuration states no method for a client with a secret) accepts basic and post."""
+    application_type: str = "web"
+    """`web` or `native` (OIDC Registration 2); native apps may use any port of a loopback literal (RFC 8252 7.3)."""
     id_token_signed_response_alg: str = "RS256"
     connections: tuple[ConnectionId, ...] | None = None
     """Those it may use, in the order of their buttons; None: all of the tenant's."""
@@ -215,8 +222,8 @@ class Settings:
     """A whole configuration. Replaced whole, never changed."""
 
     base_url: str
-    database: str
-    key_value: str
+    database: str = field(repr=False)
+    key_value: str = field(repr=False)
     secret_key: bytes = field(repr=False)
     tenants: Mapping[TenantId, Tenant]
     version: str

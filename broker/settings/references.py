@@ -1,0 +1,115 @@
+"""`${ENV:NAME}` and `${FILE:path}` in values: a whole value, or part of one. `$${` is a literal `${`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from broker.settings.problems import Position, Problems
+from broker.settings.source import Items, Node, Scalar
+
+MAX_FILE_BYTES = 1024 * 1024
+
+_REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)(\})?")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class _Unresolved(Exception):
+    """Says what is wrong, and what would be right."""
+
+
+class References:
+    """Resolves what a tree refers to, in place. `values` are the texts found: they count as content, and as secret."""
+
+    def __init__(self, root: Path, environ: Mapping[str, str], problems: Problems) -> None:
+        self.root = root
+        self.environ = environ
+        self.problems = problems
+        self.values: list[str] = []
+
+    def resolve(self, node: Node) -> None:
+        """Every scalar below, each once: aliased nodes are shared."""
+        seen: set[int] = set()
+        waiting: list[tuple[str, Node]] = [("", node)]
+        while waiting:
+            key, node = waiting.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if isinstance(node, Scalar):
+                if "${" in node.text:
+                    self._scalar(node, key)
+            elif isinstance(node, Items):
+                waiting.extend((key, item) for item in node.items)
+            else:
+                waiting.extend((name, value) for name, value in node.entries.items())
+
+    def _scalar(self, node: Scalar, key: str) -> None:
+        used = False
+
+        def put(match: re.Match[str]) -> str:
+            nonlocal used
+            if match[1] is None:
+                return "${"
+            used = True
+            if match[2] is None:
+                raise _Unresolved("has a ${ without its }; $${ would be right for the two characters themselves")
+            kind, colon, name = match[1].partition(":")
+            if colon and kind == "ENV":
+                return self._environment(name)
+            if colon and kind == "FILE":
+                return self._file(name)
+            raise _Unresolved("has a ${ that is neither ${ENV:NAME} nor ${FILE:path}; $${ would be right for a plain one")
+
+        try:
+            node.text = _REFERENCE.sub(put, node.text)
+        except _Unresolved as error:
+            self._wrong(node.position, key, str(error))
+            # Nothing of a half-resolved value is used: the load fails, and what else is wrong is still reported.
+            node.text = "unresolved"
+            return
+        node.plain = node.plain or used
+
+    def _wrong(self, position: Position, key: str, message: str) -> None:
+        self.problems.add(position, key, message)
+
+    def _environment(self, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise _Unresolved("names an environment variable that cannot exist; ${ENV:NAME} would be right")
+        value = self.environ.get(name)
+        if value is None:
+            raise _Unresolved(f"needs the environment variable {name}, which is not set")
+        if not value:
+            raise _Unresolved(f"needs the environment variable {name}, which is empty")
+        return self._found(value, f"the environment variable {name}")
+
+    def _file(self, name: str) -> str:
+        if not name or "\0" in name:
+            raise _Unresolved("names no file; ${FILE:path} would be right")
+        path = self.root / name
+        try:
+            with path.open("rb") as file:
+                content = file.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            raise _Unresolved(f"needs the file {path}, which cannot be read ({error.strerror})") from None
+        if len(content) > MAX_FILE_BYTES:
+            raise _Unresolved(f"needs the file {path}, which is larger than {MAX_FILE_BYTES // 1024} kB")
+        try:
+            value = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise _Unresolved(f"needs the file {path}, which is not UTF-8") from None
+        # Editors end a file with a line break; no secret ends with one.
+        value = value.removesuffix("\n").removesuffix("\r")
+        if not value:
+            raise _Unresolved(f"needs the file {path}, which is empty")
+        return self._found(value, f"the file {path}")
+
+    def _found(self, value: str, where: str) -> str:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _Unresolved(f"needs {where}, which is not UTF-8") from None
+        self.values.append(value)
+        self.problems.hide(value)
+        return value
