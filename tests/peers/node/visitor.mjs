@@ -2,6 +2,7 @@
  * A person with a plain browser: keeps cookies, follows redirects, answers the forms that ask who they are.
  * Fields are found by their autocomplete tokens, as a password manager does it; by name and type where a page has none.
  */
+import { request } from 'node:http';
 
 const TAG = /<(\/?form|input|button)\b((?:[^>"']|"[^"]*"|'[^']*')*)>/gi;
 const ATTRIBUTE = /([^\s="'<>/]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+)))?/g;
@@ -79,6 +80,24 @@ function answer(html, { user, password }) {
   return undefined;
 }
 
+/** One request. Not by `fetch`, which says in Sec-Fetch-Mode that it is no browser, and relying parties then answer 401. */
+function exchange(url, method, headers, body) {
+  return new Promise((resolve, reject) => {
+    const sent = request(url, { method, headers, timeout: 20_000 }, (response) => {
+      const parts = [];
+      response.on('data', (part) => parts.push(part));
+      response.on('error', reject);
+      response.on('end', () => resolve({
+        status: response.statusCode, location: response.headers.location, cookies: response.headers['set-cookie'] ?? [],
+        html: Buffer.concat(parts).toString(),
+      }));
+    });
+    sent.on('error', reject);
+    sent.on('timeout', () => sent.destroy(new Error(`no answer from ${url} in 20 s`)));
+    sent.end(body);
+  });
+}
+
 export class Visitor {
   /** `accounts`: origin -> { user, password }; '*' for any other origin. */
   constructor(accounts) {
@@ -114,23 +133,28 @@ export class Visitor {
     let method = body === undefined ? 'GET' : 'POST';
     for (let hop = 0; hop < 20; hop += 1) {
       if (ends.some((end) => url.href.startsWith(end) && ['', '?', '#', '&'].includes(url.href.charAt(end.length)))) return { arrived: url };
-      const headers = { accept: 'text/html', 'user-agent': 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0' };
+      const headers = {
+        accept: 'text/html',
+        'user-agent': 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0',
+        'sec-fetch-mode': 'navigate',
+        'sec-fetch-dest': 'document',
+        'sec-fetch-site': from ? (from.origin === url.origin ? 'same-origin' : 'same-site') : 'none',
+      };
       const cookies = this.#cookies(url);
       if (cookies) headers.cookie = cookies;
       if (from) headers.referer = from.href;
       if (method === 'POST') {
         headers['content-type'] = 'application/x-www-form-urlencoded';
+        headers['content-length'] = Buffer.byteLength(body);
         headers.origin = from.origin;
       }
-      const response = await fetch(url, { method, headers, redirect: 'manual', body: method === 'POST' ? body : undefined });
-      for (const line of response.headers.getSetCookie()) this.#keep(url, line);
-      const location = response.headers.get('location');
+      const response = await exchange(url, method, headers, method === 'POST' ? body : undefined);
+      for (const line of response.cookies) this.#keep(url, line);
+      const { location, html } = response;
       if (response.status < 300 || response.status >= 400 || !location) {
-        const html = await response.text();
         this.pages.push(`${response.status} ${url.origin}${url.pathname}`);
         return { url, status: response.status, html };
       }
-      await response.body?.cancel();
       if (response.status !== 307 && response.status !== 308) method = 'GET';
       url = new URL(location, url);
     }
@@ -139,16 +163,26 @@ export class Visitor {
 
   /** Go to an address and answer every page until a redirect leads to one of `ends`; the address where it led. */
   async travel(address, ends) {
-    let page = await this.open(address, ends);
-    for (let asked = 0; asked < 12 && !page.arrived; asked += 1) {
+    const page = await this.#answerAll(await this.open(address, ends), ends, (at) => at.arrived);
+    return page.arrived;
+  }
+
+  /** Go to an address and answer every page until one of `origin` is shown; that page. */
+  async visit(address, origin) {
+    return this.#answerAll(await this.open(address, []), [], (at) => at.url.origin === origin);
+  }
+
+  async #answerAll(first, ends, done) {
+    let page = first;
+    for (let asked = 0; asked < 12 && !done(page); asked += 1) {
       const words = page.html.replace(/<(style|script|head)\b[\s\S]*?<\/\1>|<[^>]*>/gi, ' ').replace(/\s+/g, ' ').trim().slice(0, 300);
       if (page.status !== 200) throw new Error(`${page.status} at ${page.url}: ${words}`);
       const reply = answer(page.html, this.accounts[page.url.origin] ?? this.accounts['*']);
       if (!reply) throw new Error(`no form to answer at ${page.url}: ${words}`);
       page = await this.submit(page, reply, ends);
     }
-    if (!page.arrived) throw new Error(`asked too often: ${this.pages.join(', ')}`);
-    return page.arrived;
+    if (!done(page)) throw new Error(`asked too often: ${this.pages.join(', ')}`);
+    return page;
   }
 
   /** Press a button of a form: the given one, else the first. */

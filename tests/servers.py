@@ -1,0 +1,211 @@
+"""Real servers for tests: they start on a free port of loopback, and they always end."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections on this port of loopback."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+def answers(port: int, path: str, host: str | None = None) -> bool:
+    """Whether an HTTP server answers this path with 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", path, headers={"Host": host or f"localhost:{port}"})
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder with a short path: those of unix sockets stay under 108 bytes, and pytest's folders are long."""
+    folder = Path(tempfile.mkdtemp(prefix="hr-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str | Path],
+    ready: Callable[[], bool],
+    *,
+    log: Path,
+    cwd: Path = ROOT,
+    env: Mapping[str, str] | None = None,
+    seconds: float = 30,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a group of its own, from when it is ready until the block ends; then its whole group is gone.
+
+    Raises `RuntimeError` with the end of its log when it does not get ready.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            cwd=cwd, env={**os.environ, **(env or {})},
+            stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                state = "does not answer" if process.poll() is None else f"ended with {process.returncode}"
+                raise RuntimeError(f"{command[0]} {state}:\n{log.read_text(errors='replace')[-3000:]}")
+            time.sleep(0.05)
+        yield process
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes], seconds: float = 10) -> int:
+    """End a process as an operator does (TERM), and what is left of its group by force; its exit status."""
+    if process.stdin:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
+
+
+BROKER_YAML = """\
+base_url: http://localhost:{port}
+database: sqlite:///var/homerealm.db
+key_value: embedded
+secret_key_file: var/secret.key
+mail: {{from: "Homerealm <no-reply@localhost>", transport: "maildir:var/mail"}}
+egress: {{allow: [127.0.0.0/8, "::1/128"]}}
+"""
+
+TENANT_YAML = """\
+tenant: acme
+name: Acme
+connections:
+  - {id: users, type: database, title: "Acme account", identifiers: [email, username]}
+clients: []
+"""
+
+
+@dataclass
+class Homerealm:
+    """`homerealm serve` with a configuration of its own, as a user of the command line would run it."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config"
+
+    @property
+    def mail(self) -> Path:
+        """The maildir that mails are delivered to."""
+        return self.folder / "var" / "mail"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "serve.log"
+
+    def issuer(self, tenant: str = "acme") -> str:
+        return f"{self.origin}/t/{tenant}"
+
+    def configure(self, tenants: Mapping[str, str], broker: str = BROKER_YAML) -> None:
+        """Write the configuration: YAML by tenant."""
+        (self.config / "tenants").mkdir(parents=True, exist_ok=True)
+        (self.config / "broker.yaml").write_text(broker.format(port=self.port))
+        for tenant, text in tenants.items():
+            (self.config / "tenants" / f"{tenant}.yaml").write_text(text)
+
+    def run(self, *arguments: str, typed: str = "") -> str:
+        """A command of ours; its standard output. Raises `RuntimeError` with what it said when it fails."""
+        done = subprocess.run(
+            [str(program()), *arguments],
+            cwd=self.folder, env={**os.environ, **self._env()}, input=typed, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"homerealm {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def add_user(self, username: str, password: str, tenant: str = "acme", email: str | None = None) -> None:
+        """A user with a password; the address counts as verified."""
+        address = email or f"{username}@{tenant}.example"
+        self.run(
+            "user", "add", "--tenant", tenant, "--username", username, "--email", address, "--name", username.title(),
+            typed=password + "\n",
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def serving(self, *options: str) -> Iterator[Homerealm]:
+        """Serve until the block ends."""
+        command = [
+            program(),
+            "serve",
+            "--config",
+            self.config,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            *options,
+        ]
+        with running(
+            command, lambda: answers(self.port, "/healthz"), log=self.log, cwd=self.folder, env=self._env()
+        ) as process:
+            self.process = process
+            yield self
+
+    def _env(self) -> dict[str, str]:
+        return {"HOMEREALM_CONFIG": str(self.config), **self.environment}
+
+
+def program() -> Path:
+    """The `homerealm` command of the environment that runs the tests."""
+    return Path(sys.executable).with_name("homerealm")
+
+
+@contextlib.contextmanager
+def homerealm(tenants: Mapping[str, str] | None = None) -> Iterator[Homerealm]:
+    """A configured Homerealm that does not serve yet."""
+    with short_folder() as folder:
+        server = Homerealm(folder, free_port())
+        server.configure(tenants or {"acme": TENANT_YAML})
+        yield server
