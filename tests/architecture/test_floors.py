@@ -29,6 +29,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "joserfc": ("broker/services/*", "broker/testing/*", "broker/demo/*"),
     "httpx2": ("broker/services/*", "broker/testing/*"),
     "nacl": ("broker/services/*",),
+    "argon2": ("broker/services/*",),
     "cryptography": ("broker/services/*", "broker/oidc/*", "broker/testing/*"),
     "smtplib": ("broker/services/*",),
     "css_inline": ("broker/services/*",),
