@@ -108,7 +108,7 @@ class Client:
 
     client_id: ClientId
     client_name: str
-    secret_digests: tuple[str, ...] = ()
+    secret_digests: tuple[str, ...] = field(default=(), repr=False)
     redirect_uris: tuple[str, ...] = ()
     post_logout_redirect_uris: tuple[str, ...] = ()
     initiate_login_uri: str | None = None

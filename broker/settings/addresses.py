@@ -37,7 +37,9 @@ def _database(value: str) -> str:
         return value
     parts = _split(value, "sqlite:///var/homerealm.db or postgresql://user@host/name")
     if parts.scheme not in ("postgresql", "postgresql+psycopg"):
-        raise wrong("is not a database we know; sqlite:///var/homerealm.db or postgresql://user@host/name would be right")
+        raise wrong(
+            "is not a database we know; sqlite:///var/homerealm.db or postgresql://user@host/name would be right"
+        )
     if not parts.path.strip("/"):
         raise wrong("names no database; postgresql://user@host/name would be right")
     return value
@@ -50,7 +52,10 @@ def _key_value(value: str) -> str:
     if parts.scheme == "unix" and parts.path:
         return value
     if parts.scheme not in ("redis", "rediss", "redis+cluster", "rediss+cluster") or not parts.hostname:
-        raise wrong("is not a key-value store we know; embedded, redis://host, rediss://host or redis+cluster://host would be right")
+        raise wrong(
+            "is not a key-value store we know; "
+            "embedded, redis://host, rediss://host or redis+cluster://host would be right"
+        )
     return value
 
 
@@ -64,7 +69,9 @@ def _transport(value: str) -> str:
     example = "smtp://user:password@host:587?tls=starttls"
     parts = _split(value, example)
     if parts.scheme not in ("smtp", "smtps"):
-        raise wrong(f"is not a mail transport we know; {example}, smtps://host, maildir:var/mail or console: would be right")
+        raise wrong(
+            f"is not a mail transport we know; {example}, smtps://host, maildir:var/mail or console: would be right"
+        )
     if not parts.hostname or parts.path.strip("/") or parts.fragment:
         raise wrong(f"is not the address of a mail server; {example} would be right")
     _transport_options(parts)

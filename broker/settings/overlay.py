@@ -16,9 +16,9 @@ def merge(below: Table, above: Table) -> Table:
     merged = Table(below.position, dict(below.entries), dict(below.keys))
     for key, node in above.entries.items():
         inherited = below.entries.get(key)
-        if isinstance(node, Scalar) and node.plain and node.text in NULLS:
-            merged.entries.pop(key, None)
-            merged.keys.pop(key, None)
+        if inherited is not None and isinstance(node, Scalar) and node.plain and node.text in NULLS:
+            del merged.entries[key]
+            del merged.keys[key]
             continue
         if isinstance(node, Table) and isinstance(inherited, Table):
             node = merge(inherited, node)

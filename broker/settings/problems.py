@@ -49,10 +49,8 @@ class Problems:
             lines.append(f"{position}: {key}: {message}" if key else f"{position}: {message}")
         return list(dict.fromkeys(lines))
 
-    def stop(self) -> None:
-        """Raises `ConfigurationError` if there is anything wrong."""
-        if self._found:
-            raise ConfigurationError(self.lines())
+    def error(self) -> ConfigurationError:
+        return ConfigurationError(self.lines())
 
 
 def guess(word: str, known: Iterable[str], *, what: str = "known here") -> str:

@@ -20,13 +20,18 @@ class _Unresolved(Exception):
 
 
 class References:
-    """Resolves what a tree refers to, in place. `values` are the texts found: they count as content, and as secret."""
+    """Resolves what a tree refers to, in place.
+
+    `values` are the texts found: they count as content, and as secret. `unresolved` holds the scalars that are wrong,
+    by `id()`: the load fails, and nobody complains about them twice.
+    """
 
     def __init__(self, root: Path, environ: Mapping[str, str], problems: Problems) -> None:
         self.root = root
         self.environ = environ
         self.problems = problems
         self.values: list[str] = []
+        self.unresolved: dict[int, Scalar] = {}
 
     def resolve(self, node: Node) -> None:
         """Every scalar below, each once: aliased nodes are shared."""
@@ -60,14 +65,15 @@ class References:
                 return self._environment(name)
             if colon and kind == "FILE":
                 return self._file(name)
-            raise _Unresolved("has a ${ that is neither ${ENV:NAME} nor ${FILE:path}; $${ would be right for a plain one")
+            raise _Unresolved(
+                "has a ${ that is neither ${ENV:NAME} nor ${FILE:path}; $${ would be right for a plain one"
+            )
 
         try:
             node.text = _REFERENCE.sub(put, node.text)
         except _Unresolved as error:
             self._wrong(node.position, key, str(error))
-            # Nothing of a half-resolved value is used: the load fails, and what else is wrong is still reported.
-            node.text = "unresolved"
+            self.unresolved[id(node)] = node
             return
         node.plain = node.plain or used
 
