@@ -120,8 +120,8 @@ class Client:
     response_types: tuple[str, ...] = ("code",)
     scope: str = "openid profile email address phone offline_access"
     token_endpoint_auth_method: str = "client_secret_basic"
-    """`client_secret_basic`, `client_secret_post` or `none`: the registered method only. `client_secret` (ours, when the
-    configuration states no method for a client with a secret) accepts basic and post."""
+    """`client_secret_basic`, `client_secret_post` or `none`: the registered method only. `client_secret` (ours, when
+    the configuration states no method for a client with a secret) accepts basic and post."""
     application_type: str = "web"
     """`web` or `native` (OIDC Registration 2); native apps may use any port of a loopback literal (RFC 8252 7.3)."""
     id_token_signed_response_alg: str = "RS256"

@@ -1,0 +1,30 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+CONFIG = "HOMEREALM_CONFIG"
+
+
+def _folder(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> Path:
+    return Path(value or os.environ.get(CONFIG) or "config")
+
+
+def config_option(function: Any) -> Any:
+    """`--config DIR`, else `$HOMEREALM_CONFIG`, else `./config`; the command gets a `Path` as `config`."""
+    return click.option(
+        "--config",
+        metavar="DIR",
+        callback=_folder,
+        help="The configuration folder; else $HOMEREALM_CONFIG, else ./config.",
+    )(function)
+
+
+def json_option(function: Any) -> Any:
+    """`--json`; the command gets a boolean as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON on standard output, for programs.")(function)
