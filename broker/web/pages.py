@@ -45,7 +45,7 @@ class Chrome:
     tenant: str
     """The name that people know."""
     base: str
-    """The path of the issuer, without a slash at its end: `/t/acme`, `/sso/t/acme`, or nothing. All forms start here."""
+    """The path of the issuer, without a slash at its end: `/t/acme`, `/sso/t/acme`, or nothing. Forms start here."""
     csrf: Callable[[str], str]
     """The value for a form of this name, bound to browser and transaction (broker/web/shield.py)."""
     tx: str = ""
@@ -56,9 +56,11 @@ class Chrome:
     environment: str = "live"
     """Named on the page when it is not `live`."""
     logo: str | None = None
-    """The address of the tenant's logo, from `Assets.logo`."""
+    """The address of the tenant's logo, from `Assets.add_logo`."""
     color: str | None = None
-    """`#rrggbb`; reaches the page as a stylesheet of its own address, never inline."""
+    """`Branding.color`; reaches the page as a stylesheet with an address of its own, never inline."""
+    color_dark: str | None = None
+    """`Branding.color_dark`."""
     cancel: bool = False
     """Whether the app can be told that the person changed their mind (`access_denied`)."""
     support_url: str | None = None
@@ -241,7 +243,7 @@ class NewPasswordError(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewPassword:
-    """The field for a new password, wherever it stands: `password`, and `password_again` where the tenant asks twice."""
+    """The field for a new password, everywhere: `password`; and `password_again` where the tenant asks twice."""
 
     min_length: int = 15
     max_length: int = 1024
@@ -321,7 +323,7 @@ class ConsentPage(Page):
 
 @dataclass(frozen=True, slots=True)
 class SignOutPage(Page):
-    """The question (RP-Initiated Logout 1.0, 2). Form: `sign-out` POST /end-session (decision=yes|no, and `request`)."""
+    """The question (RP-Initiated Logout 1.0, 2). Form: `sign-out` POST /end-session (decision=yes|no, `request`)."""
 
     name: ClassVar[str] = "signout"
     template: ClassVar[str] = "pages/sign_out.html"

@@ -80,7 +80,7 @@ class ResetElsewherePage(Page):
 class LinkProblemPage(Page):
     """A mailed link that does not work, and what to do: one button.
 
-    Form: `forgot` POST /forgot when `identifier` is known, else a link to /forgot. `data-code` is `ticket.<state>`.
+    Links: /forgot, /login. `data-code` is `ticket.<state>`.
     """
 
     name: ClassVar[str] = "reset-link"

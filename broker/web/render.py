@@ -1,0 +1,103 @@
+"""From a page's facts to its HTML.
+
+An environment of our own, so that inside somebody's Flask app their `layout.html` is never taken for ours. One a
+language: macros and blocks then find their words without a look-up by request; the compiled code is shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from gettext import NullTranslations
+from pathlib import Path
+from types import CodeType
+
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket
+from markupsafe import Markup, escape
+
+from broker.web import texts
+from broker.web.assets import Assets
+from broker.web.pages import Chrome, Page
+
+
+class _Shared(BytecodeCache):
+    """Compiled templates, kept in memory for every language: words are looked up when a page is drawn."""
+
+    def __init__(self) -> None:
+        self._code: dict[str, CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._code.get(bucket.key)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if bucket.code is not None:
+            self._code[bucket.key] = bucket.code
+
+
+class Renderer:
+    """Draws pages. Made once for a process; threads may share it."""
+
+    def __init__(
+        self,
+        templates: Path,
+        assets: Assets,
+        translations: Callable[[str], NullTranslations] | None = None,
+    ) -> None:
+        self._loader = FileSystemLoader(templates)
+        self._assets = assets
+        self.catalogs = texts.Catalogs(templates / "translations")
+        self._translations = translations or self.catalogs.of
+        self._code = _Shared()
+        self._environments: dict[str, Environment] = {}
+        self._script = assets.url("hosted.js")
+        self._icon = assets.url("icon.svg")
+
+    def render(self, page: Page, chrome: Chrome) -> str:
+        """The whole document."""
+        environment = self._environments.get(chrome.language)
+        if environment is None:
+            environment = self._environments[chrome.language] = self._environment(chrome.language)
+        return environment.get_template(page.template).render(
+            p=page,
+            c=chrome,
+            q=f"?tx={chrome.tx}" if chrome.tx else "",
+            sheet=self._assets.sheet_url(chrome.color, chrome.color_dark),
+            script=self._script,
+            icon=chrome.logo or self._icon,
+        )
+
+    def _environment(self, language: str) -> Environment:
+        environment = Environment(
+            loader=self._loader,
+            bytecode_cache=self._code,
+            autoescape=True,
+            auto_reload=False,
+            cache_size=-1,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.i18n"],
+        )
+        translations = self._translations(language)
+        environment.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
+        environment.globals["dir"] = texts.direction(language)
+        environment.filters.update(_filters(language, translations))
+        return environment
+
+
+def _filters(language: str, translations: NullTranslations) -> dict[str, Callable[..., str]]:
+    def moment(value: datetime) -> Markup:
+        return Markup('<time datetime="{}">{}</time>').format(
+            value.isoformat(timespec="seconds"), texts.moment(value, language)
+        )
+
+    def duration(value: timedelta | int) -> str:
+        return texts.duration(value, translations)
+
+    return {"moment": moment, "duration": duration, "bdi": bdi}
+
+
+def bdi(text: str) -> Markup:
+    """A name or an address within a sentence, isolated from its direction (Unicode Bidirectional Algorithm)."""
+    return Markup("<bdi>") + escape(text) + Markup("</bdi>")
