@@ -329,14 +329,24 @@ class Transactions(Protocol):
 class Sessions(Protocol):
     """Browsers that are signed in. The secret is in the cookie; only its digest is stored."""
 
-    def open(self, session: Session, secret: str) -> None: ...
+    def secret_for(self, id: SessionId, random: str) -> str:
+        """A secret for a session's cookie. It names the session, so that one read finds and checks it.
+
+        `random` is `Entropy.token(32)`. `open` and `replace` take secrets that were made here.
+        """
+
+    def open(self, session: Session, secret: str) -> None:
+        """Also renews: a session with this id gets the new content and the new secret, and the old one is dead."""
 
     def get(self, secret: str) -> Session | None: ...
 
     def find(self, id: SessionId) -> Session | None: ...
 
     def replace(self, secret: str, session: Session, new_secret: str) -> None:
-        """A new secret at every change of privilege (SECURITY 10); the old one is dead."""
+        """A new secret at every change of privilege (SECURITY 10); the old one is dead.
+
+        Nothing happens when `secret` is no longer the current one: a session that was signed out stays so.
+        """
 
     def close(self, id: SessionId) -> Session | None: ...
 
@@ -354,7 +364,18 @@ class Reused:
 
 
 class Grants(Protocol):
-    """Codes and what comes of them. Every method is one atomic step."""
+    """Codes and what comes of them. Every method is one atomic step.
+
+    Codes and refresh tokens name their grant: one key holds a whole family, however often it was refreshed, and an
+    older token is recognised without having been kept. Refresh tokens also carry a MAC, so that nobody can end a
+    family with an invented one.
+    """
+
+    def code_for(self, id: GrantId, random: str) -> str:
+        """A code of this grant; `random` is `Entropy.token(32)`."""
+
+    def refresh_for(self, id: GrantId, random: str) -> str:
+        """A refresh token of this family, for `start_refresh` and `rotate_refresh`; `random` as above."""
 
     def save_code(self, code: str, grant: Grant, ttl: timedelta) -> None: ...
 
@@ -388,7 +409,7 @@ class Logins(Protocol):
     """The end of a login: transaction, session and code together, in one round trip."""
 
     def new_code(self, transaction: Transaction) -> str:
-        """An authorization code, 256 bits; it may carry what its key must share with the transaction's."""
+        """An authorization code, 256 bits, for the grant that has this transaction's id (it yields no second one)."""
 
     def finish(
         self,

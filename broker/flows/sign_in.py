@@ -317,7 +317,7 @@ class SignIn:
             agent=visitor.how.agent,
             clients=clients,
         )
-        return session, self.means.entropy.token(32)
+        return session, self.means.sessions.secret_for(session.id, self.means.entropy.token(32))
 
     def start_session(self, tenant: Tenant, user: User, identity: Identity, visitor: Visitor) -> tuple[Session, str]:
         """A session without a login of an app: after a reset (`rules.reset.after`), or a changed password."""
@@ -326,7 +326,7 @@ class SignIn:
             SessionId(self.means.entropy.token(18)), tenant.directory, user.id, user.epoch, identity, now,
             now + tenant.rules.lifetimes.session, identity.at, agent=visitor.how.agent,
         )  # fmt: skip
-        secret = self.means.entropy.token(32)
+        secret = self.means.sessions.secret_for(session.id, self.means.entropy.token(32))
         self.means.sessions.open(session, secret)
         if visitor.session is not None:
             self.means.sessions.close(visitor.session.id)
@@ -335,7 +335,7 @@ class SignIn:
     def _grant(self, tenant: Tenant, transaction: Transaction, user: User, client: Client, session: Session) -> Grant:
         request, now, identity = transaction.request, self.means.clock.now(), session.identity
         return Grant(
-            id=GrantId(self.means.entropy.token(18)),
+            id=GrantId(transaction.id),  # a transaction yields one grant: what is stored of both has one home
             tenant=tenant.id,
             directory=tenant.directory,
             client=client.client_id,
