@@ -5,15 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from broker import registry, resources
 from broker.core.connection import Connection
-from broker.core.ports import Blocklist, Clock, Database, Entropy, Fetcher, Grants, Hasher, Logins, Sessions
-from broker.core.ports import Throttle, TokenVerifier, Transactions, UpstreamClients, Vault
+from broker.core.ports import (
+    Blocklist,
+    Clock,
+    Database,
+    Entropy,
+    Fetcher,
+    Grants,
+    Hasher,
+    Logins,
+    Sessions,
+    Throttle,
+    TokenVerifier,
+    Transactions,
+    UpstreamClients,
+    Vault,
+)
 from broker.core.tenant import Settings, Tenant
 from broker.core.values import ConnectionId, TenantId
 from broker.flows.accounts import Accounts
@@ -83,6 +99,8 @@ class Runtime:
         self.database = engines.database
         self.sessions = engines.sessions
         self._connections: dict[tuple[TenantId, ConnectionId], Connection[Any]] = {}
+        self._http_origins: dict[TenantId, frozenset[str]] = {}
+        self._log = structlog.get_logger("homerealm")
         means = Means(
             clock=engines.clock,
             entropy=engines.entropy,
@@ -139,20 +157,52 @@ class Runtime:
             found = self._connections.setdefault(key, kind(id, entry.settings, tools))
         return found
 
+    def http_origins(self, tenant: Tenant) -> frozenset[str]:
+        """Providers on plain http (loopback), which `form-action https:` does not cover."""
+        found = self._http_origins.get(tenant.id)
+        if found is None:
+            built = (self.connection(tenant, entry.id) for entry in tenant.connections)
+            found = frozenset(origin for one in built if one is not None for origin in one.http_origins())
+            self._http_origins[tenant.id] = found
+        return found
+
     @cached_property
     def templates(self) -> Path:
         return resources.templates()
+
+    def log(self, event: str, reference: str, **facts: str) -> None:
+        """One JSON line. Facts never hold a secret."""
+        self._log.info(event, reference=reference, **facts)
+
+    def log_exception(self, reference: str, error: Exception) -> None:
+        self._log.error("internal", reference=reference, exc_info=error)
 
     def close(self) -> None:
         self.engines.close()
 
 
-def load_settings(config: Path, environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read a configuration folder. Raises `ConfigurationError` with every mistake in it."""
+def load_settings(config: Path, environ: Mapping[str, str] = os.environ, url_prefix: str = "") -> Settings:
+    """Read a configuration folder. Raises `ConfigurationError` with every mistake in it.
+
+    `url_prefix` is where the broker lies in a host app; it becomes part of `base_url` unless that has it already.
+    """
     from broker.services.secrets import read_or_make_key
     from broker.settings.load import load
 
-    return load(config, registry.settings_of, registry.known, environ, read_or_make_key=read_or_make_key)
+    settings = load(config, registry.settings_of, registry.known, environ, read_or_make_key=read_or_make_key)
+    return _below(settings, url_prefix) if url_prefix else settings
+
+
+def _below(settings: Settings, prefix: str) -> Settings:
+    old = settings.base_url
+    if old.endswith(prefix):
+        return settings
+    tenants = {
+        id: replace(tenant, issuer=f"{old}{prefix}{tenant.issuer.removeprefix(old)}")
+        if tenant.issuer == f"{old}/t/{id}" else tenant
+        for id, tenant in settings.tenants.items()
+    }  # fmt: skip
+    return replace(settings, base_url=f"{old}{prefix}", tenants=tenants)
 
 
 def config_folder(given: str | Path | None = None) -> Path:
@@ -233,9 +283,9 @@ def _key_value(settings: Settings, environ: Mapping[str, str]) -> tuple[str, Cal
     return server.start(), server.stop
 
 
-def build(config: str | Path | None = None, **engines: Any) -> Runtime:
+def build(config: str | Path | None = None, *, url_prefix: str = "", **engines: Any) -> Runtime:
     """A Runtime from a configuration folder."""
-    settings = load_settings(config_folder(config))
+    settings = load_settings(config_folder(config), url_prefix=url_prefix)
     return Runtime(settings, open_engines(settings, **engines))
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
+from broker.core.ports import Toolbox
 from broker.core.values import ConnectionId, DirectoryId, Identity, TenantId, User
 
 
@@ -96,7 +97,7 @@ class Connection(ABC, Generic[S]):
     Settings: type[Any]
     """The pydantic model (a subclass of `broker.sdk.ConnectionSettings`) that validates its YAML."""
 
-    def __init__(self, id: ConnectionId, settings: S, tools: Any) -> None:
+    def __init__(self, id: ConnectionId, settings: S, tools: Toolbox) -> None:
         self.id = id
         self.settings = settings
         self.tools = tools
@@ -104,6 +105,10 @@ class Connection(ABC, Generic[S]):
     @property
     def title(self) -> str:
         return str(getattr(self.settings, "title", "") or self.id)
+
+    def http_origins(self) -> tuple[str, ...]:
+        """Origins on plain http (loopback) that a browser is sent to: a page's `form-action` needs them."""
+        return ()
 
     def check_live(self) -> list[str]:
         """For `homerealm check --live`: what does not work right now, in sentences. May use the network."""

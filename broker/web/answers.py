@@ -1,0 +1,152 @@
+"""From what a flow says to what the browser gets. The only place that knows which page answers which step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit
+
+from flask import Response, redirect
+
+from broker.core.connection import PasswordSignIn, PostForm, RedirectSignIn
+from broker.core.errors import ConnectionFailed, InvalidTransition
+from broker.core.policy import Step
+from broker.core.tenant import Client
+from broker.core.transaction import Transaction
+from broker.flows.sign_in import Next
+from broker.web.headers import security_headers
+from broker.web.pages import App, Chrome, Page
+from broker.web.shield import token
+from broker.web.visit import Visit
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response as AnyResponse
+
+STEP_PATHS = {
+    Step.CHOOSE_CONNECTION: "/login",
+    Step.SIGN_IN: "/login/password",
+    Step.SELECT_ACCOUNT: "/login/account",
+    Step.CHANGE_PASSWORD: "/login/must-change",
+    Step.CONSENT: "/consent",
+    Step.BLOCKED: "/login",
+}
+
+
+def go(current: Visit, path: str, **query: str) -> AnyResponse:
+    """303 to a page of this tenant (never 302: a POST must become a GET, RFC 9700 4.12)."""
+    given = {key: value for key, value in query.items() if value}
+    return redirect(f"{current.base}{path}{'?' + urlencode(given) if given else ''}", 303)
+
+
+def away(url: str) -> AnyResponse:
+    """303 to somewhere else: an app, a provider."""
+    return redirect(url, 303)
+
+
+def page(current: Visit, content: Page, *, tx: str = "", status: int = 200) -> Response:
+    """A page with its frame and its headers."""
+    response = Response(current.house.render(content, chrome(current, tx)), status, mimetype="text/html")
+    images = tuple(filter(None, [current.client.logo_uri if current.client else None]))
+    https = current.tenant.issuer.startswith("https:")
+    response.headers.extend(security_headers(form_targets(current), images=images, https=https))
+    return response
+
+
+def form_targets(current: Visit) -> frozenset[str]:
+    """Where the chain of redirects behind a form of this page may lead: the app, and the providers it offers."""
+    upstream = current.runtime.http_origins(current.tenant)
+    return upstream | current.client.origins if current.client else upstream
+
+
+def chrome(current: Visit, tx: str = "") -> Chrome:
+    tenant, client = current.tenant, current.client
+    shown = client if client is not None and not client.internal else None
+    return Chrome(
+        tenant=tenant.name,
+        base=current.base,
+        csrf=lambda form: token(current, form, tx),
+        tx=tx,
+        app=_app(shown) if shown else None,
+        language=current.language,
+        environment=tenant.environment,
+        logo=current.house.logo(tenant),
+        color=tenant.branding.color,
+        cancel=bool(tx and shown),
+        support_url=tenant.branding.support_url,
+        support_email=tenant.branding.support_email,
+        reference=current.reference,
+    )
+
+
+def _app(client: Client) -> App:
+    return App(client.client_name, client.client_uri, client.logo_uri, client.policy_uri, client.tos_uri)
+
+
+def keep(current: Visit, before: Transaction, following: Next) -> Next:
+    """Save a move of a stored login."""
+    current.runtime.sign_in.keep(before, following.transaction)
+    return following
+
+
+def follow(current: Visit, following: Next, *, stored: bool = True) -> AnyResponse:
+    """303 to the page of the next step; or to the provider; or, at the end, to the app."""
+    current.client = following.client
+    if following.step is Step.ISSUE:
+        return issue(current, following, stored=stored)
+    if following.step is Step.SIGN_IN:
+        connection = current.runtime.sign_in.chosen(current.tenant, following.transaction)
+        if isinstance(connection, RedirectSignIn):
+            return depart(current, following.transaction)
+    return go(current, STEP_PATHS[following.step], tx=following.transaction.id)
+
+
+def depart(current: Visit, before: Transaction) -> AnyResponse:
+    """Off to the provider; the state is kept in the transaction."""
+    flow = current.runtime.sign_in
+    try:
+        after, departure = flow.depart(current.tenant, before, current.language)
+    except ConnectionFailed as failure:
+        return upstream_failed(current, before, failure)
+    flow.keep(before, after)
+    if isinstance(departure, PostForm):
+        raise InvalidTransition(before.id, code="connection.binding")
+    return away(departure.url)
+
+
+def upstream_failed(current: Visit, transaction: Transaction, failure: Exception) -> AnyResponse:
+    """Back to the login page, which says what happened; the login goes on from there."""
+    flow = current.runtime.sign_in
+    code = getattr(failure, "code", "")
+    notice = _UPSTREAM_NOTICES.get(code, "upstream_failed")
+    title = transaction.connection or ""
+    current.runtime.log("connection.failed", current.reference, tenant=current.tenant.id, connection=title, code=code,
+                        detail=getattr(failure, "detail", ""))  # fmt: skip
+    flow.keep(transaction, transaction.forget_choice(f"{notice}:{title}:{current.reference}"))
+    return go(current, "/login", tx=transaction.id)
+
+
+_UPSTREAM_NOTICES = {
+    "connection.denied": "upstream_cancelled",
+    "connection.no_email": "upstream_no_email",
+    "connection.unknown_user": "upstream_unknown_user",
+}
+
+
+def issue(current: Visit, following: Next, *, stored: bool = True) -> AnyResponse:
+    """The end of a login: session cookie, and the app's own address with a code."""
+    done = current.runtime.sign_in.finish(current.tenant, following, current.visitor, stored=stored)
+    if done.secret:
+        current.jar.sign_in(done.secret)
+        current.jar.remember_connection(done.session.identity.connection)
+    if done.code is None:
+        return away(following.transaction.request.get("redirect_uri", f"{current.tenant.issuer}/account"))
+    return away(current.runtime.provider.respond(current.tenant, done.transaction, done.code))
+
+
+def takes_passwords(current: Visit, connection: str) -> bool:
+    found = current.runtime.connection(current.tenant, connection)  # type: ignore[arg-type]
+    return found is not None and isinstance(found, PasswordSignIn)
+
+
+def origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

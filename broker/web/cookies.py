@@ -1,0 +1,116 @@
+"""Cookies. Each name carries a digest of the issuer: cookies ignore ports and paths are no border (CONTRACT 5)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from flask import Response
+
+from broker.core.ports import Entropy
+
+YEAR = 365 * 24 * 3600
+
+
+@lru_cache(maxsize=4096)
+def _prefix(issuer: str) -> tuple[str, bool]:
+    digest = hashlib.sha256(issuer.encode()).hexdigest()[:10]
+    secure = issuer.startswith("https:")
+    return (f"__Host-hr{{}}-{digest}" if secure else f"hr{{}}-{digest}"), secure
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What is remembered on this device; listed on a page that can forget it. Holds no secret, grants nothing."""
+
+    connection: str = ""
+    """The last one that was used: a suggestion."""
+    identifier: str = ""
+    language: str = ""
+
+
+class Jar:
+    """The cookies of one browser at one tenant: what came, and what is to be set with the answer."""
+
+    def __init__(self, issuer: str, sent: Mapping[str, str], entropy: Entropy) -> None:
+        self._pattern, self._secure = _prefix(issuer)
+        self._sent = sent
+        self._entropy = entropy
+        self._set: dict[str, tuple[str, int | None]] = {}
+
+    def _name(self, kind: str) -> str:
+        return self._pattern.format(kind)
+
+    def _get(self, kind: str) -> str | None:
+        if kind in self._set:
+            return self._set[kind][0] or None
+        value = self._sent.get(self._name(kind))
+        return value if value and len(value) <= 512 else None
+
+    @property
+    def has_browser(self) -> bool:
+        """Whether the browser sent our cookie back: on a form post, whether it takes cookies at all."""
+        return self._name("b") in self._sent
+
+    def browser(self) -> str:
+        """The secret that logins and forms are bound to; made on the first visit, kept for the browser's session."""
+        value = self._get("b")
+        if value is None or len(value) < 40:
+            value = self._entropy.token(32)
+            self._set["b"] = value, None
+        return value
+
+    @property
+    def session(self) -> str | None:
+        return self._get("s")
+
+    def sign_in(self, secret: str) -> None:
+        self._set["s"] = secret, None
+
+    def sign_out(self) -> None:
+        self._set["s"] = "", 0
+
+    @property
+    def link(self) -> str | None:
+        """`<purpose>.<secret>` of a mailed link that was opened in this browser."""
+        return self._get("l")
+
+    def keep_link(self, purpose: str, secret: str, seconds: int) -> None:
+        """`SameSite=Lax`: a Strict cookie is not sent after the redirect from a mail program's page."""
+        self._set["l"] = f"{purpose}.{secret}", seconds
+
+    def drop_link(self) -> None:
+        if self._get("l"):
+            self._set["l"] = "", 0
+
+    def device(self) -> Device:
+        """Never trusted, hence never an error: a broken cookie is an empty one."""
+        try:
+            value: Any = json.loads(self._get("d") or "{}")
+        except ValueError:
+            value = {}
+        fields = {"connection": "c", "identifier": "i", "language": "l"}
+        if not isinstance(value, dict):
+            return Device()
+        return Device(
+            **{name: str(value[key])[:254] for name, key in fields.items() if isinstance(value.get(key), str)}
+        )
+
+    def remember(self, device: Device) -> None:
+        value = {"c": device.connection, "i": device.identifier, "l": device.language}
+        if device == self.device():
+            return
+        self._set["d"] = json.dumps({k: v for k, v in value.items() if v}, separators=(",", ":")), YEAR
+
+    def remember_connection(self, connection: str) -> None:
+        self.remember(replace(self.device(), connection=connection))
+
+    def apply(self, response: Response) -> None:
+        for kind, (value, lifetime) in self._set.items():
+            response.set_cookie(
+                self._name(kind), value, max_age=lifetime, path="/", secure=self._secure, httponly=True, samesite="Lax"
+            )

@@ -1,0 +1,120 @@
+"""What is said when something goes wrong: a page with a reference for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+from flask import Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from broker.core.errors import BrokerError, Busy, Throttled, Unavailable
+from broker.web.answers import chrome, form_targets
+from broker.web.headers import security_headers
+from broker.web.pages import Chrome
+from broker.web.pages_error import ErrorPage, WayOut
+from broker.web.visit import Visit, house
+
+if TYPE_CHECKING:
+    from flask import Blueprint, Flask
+
+_HTTP_CODES = {404: "page.not_found", 405: "request.method", 413: "request.too_large", 400: "request.invalid"}
+PROTOCOL_PATHS = ("/token", "/userinfo", "/revoke", "/introspect", "/jwks", "/.well-known/")
+
+
+def register(target: Flask | Blueprint) -> None:
+    """On a blueprint: for its views. On our own app: for addresses that nobody has, too."""
+    target.register_error_handler(BrokerError, broker_error)
+    target.register_error_handler(HTTPException, http_error)
+    target.register_error_handler(Exception, unexpected)
+
+
+def broker_error(error: BrokerError) -> Response:
+    retry = error.retry_after if isinstance(error, (Throttled, Busy)) else 5 if isinstance(error, Unavailable) else 0
+    if error.status >= 500:
+        _log(error.code, detail=error.detail, error=type(error).__name__)
+    return answer(error.status, error.code, error.detail if error.status < 500 else "", retry)
+
+
+def http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    response = answer(status, _HTTP_CODES.get(status, f"http.{status}"))
+    if status == 405 and (allowed := error.get_headers()):
+        for name, value in allowed:
+            if name == "Allow":
+                response.headers[name] = value
+    return response
+
+
+def unexpected(error: Exception) -> Response:
+    """A bug of ours. The traceback goes to the log; the page has the reference to find it by."""
+    house().runtime.log_exception(_reference(), error)
+    return answer(500, "internal")
+
+
+def answer(status: int, code: str, detail: str = "", retry_after: int = 0) -> Response:
+    response = _json(status, code, detail) if _is_protocol() else _page(status, code, detail, retry_after)
+    if retry_after:
+        response.headers["Retry-After"] = str(retry_after)
+    return response
+
+
+def _is_protocol() -> bool:
+    path = request.path
+    return any(path.endswith(one) or (one.endswith("/") and one in path) for one in PROTOCOL_PATHS)
+
+
+def _json(status: int, code: str, detail: str) -> Response:
+    """RFC 6749 5.2: programs get JSON, with the reference for whoever reads our log."""
+    name = "invalid_request" if status < 500 else "temporarily_unavailable" if status == 503 else "server_error"
+    text = detail if detail.isascii() else ""
+    body = {"error": name, "error_description": f"{code}{': ' if text else ''}{text} (reference {_reference()})"}
+    response = Response(json.dumps(body), status, mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _page(status: int, code: str, detail: str, retry_after: int) -> Response:
+    drawn_by, current = house(), _visit()
+    way_out, url = _way_out(current, status, code)
+    content = ErrorPage(status, code, way_out, url, retry_after, detail)
+    frame = chrome(current) if current else Chrome("Homerealm", "", lambda _: "", reference=_reference())
+    response = Response(drawn_by.render(content, frame), status, mimetype="text/html")
+    response.headers.extend(security_headers(form_targets(current) if current else ()))
+    return response
+
+
+def _way_out(current: Visit | None, status: int, code: str) -> tuple[WayOut, str | None]:
+    """The one button: on with the app where one is known, else to the login page."""
+    if current is None:
+        return WayOut.NONE, None
+    client = current.client
+    if status in (502, 503, 429) and request.method == "GET":
+        return WayOut.RETRY, request.full_path.rstrip("?")
+    if client is not None and not client.internal and (client.initiate_login_uri or client.client_uri):
+        return WayOut.APP, client.initiate_login_uri or client.client_uri
+    if code.startswith(("client.", "redirect_uri.")):
+        return WayOut.NONE, None
+    if code == "desk.not_admin":
+        return WayOut.HOME, f"{current.base}/account"
+    return WayOut.SIGN_IN, f"{current.base}/login"
+
+
+def _visit() -> Visit | None:
+    return cast("Visit | None", g.get("homerealm_visit"))
+
+
+def _reference() -> str:
+    current = _visit()
+    if current is not None:
+        return current.reference
+    if "homerealm_reference" not in g:
+        g.homerealm_reference = house().runtime.entropy.reference()
+    return str(g.homerealm_reference)
+
+
+def _log(code: str, **facts: str) -> None:
+    current = _visit()
+    tenant = current.tenant.id if current else ""
+    house().runtime.log(code, _reference(), tenant=tenant, path=urlsplit(request.path).path, **facts)

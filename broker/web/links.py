@@ -1,0 +1,198 @@
+"""Mailed links: opened by people, by mail scanners, on another device, too late (SECURITY 8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from flask import Blueprint
+
+from broker.core.errors import Busy
+from broker.core.tenant import AfterReset, Client
+from broker.core.ticket import Purpose, TicketState
+from broker.flows.passwords import PasswordRefused
+from broker.flows.redemption import LinkRefused, Opened, Redeemed
+from broker.web.answers import away, follow, go, keep, page
+from broker.web.forms import ResetForm
+from broker.web.new_password import different, field, refused
+from broker.web.pages import NewPasswordError
+from broker.web.pages_recovery import LinkProblemPage, ResetDonePage, ResetPage, WhyNewPassword
+from broker.web.visit import Visit, visit
+
+if TYPE_CHECKING:
+    from flask import Response
+    from werkzeug.wrappers import Response as AnyResponse
+
+views = Blueprint("homerealm_links", __name__)
+
+WHY = {
+    Purpose.RESET: WhyNewPassword.RESET,
+    Purpose.VERIFY_EMAIL: WhyNewPassword.INVITE,
+    Purpose.INVITE: WhyNewPassword.INVITE,
+    Purpose.SIGN_IN_ONCE: WhyNewPassword.LINK,
+}
+PATHS = {
+    Purpose.RESET: "/reset",
+    Purpose.VERIFY_EMAIL: "/verify",
+    Purpose.INVITE: "/invite",
+    Purpose.SIGN_IN_ONCE: "/link",
+}
+
+
+@views.get("/reset")
+def reset() -> AnyResponse:
+    return opened(Purpose.RESET)
+
+
+@views.get("/verify")
+def verify() -> AnyResponse:
+    return opened(Purpose.VERIFY_EMAIL)
+
+
+@views.get("/invite")
+def invite() -> AnyResponse:
+    return opened(Purpose.INVITE)
+
+
+@views.get("/link")
+def link() -> AnyResponse:
+    return opened(Purpose.SIGN_IN_ONCE)
+
+
+def opened(purpose: Purpose) -> AnyResponse:
+    """The secret leaves the address at once: into a short cookie, and on to a clean address. Nothing is consumed."""
+    current = visit()
+    if "ticket" in current.query:
+        lifetime = int(current.tenant.rules.reset.lifetime.total_seconds())
+        current.jar.keep_link(purpose.value, current.query["ticket"][:200], lifetime)
+        return go(current, PATHS[purpose])
+    secret = _secret(current, purpose)
+    found = current.runtime.redemption.open(current.tenant, secret, purpose) if secret else Opened(TicketState.MANGLED)
+    if found.state is not TicketState.VALID or found.user is None:
+        return problem(current, found, purpose)
+    return form_page(current, found, purpose)
+
+
+def _secret(current: Visit, purpose: Purpose) -> str:
+    kind, _, secret = (current.jar.link or "").partition(".")
+    return secret if kind == purpose.value else ""
+
+
+def form_page(
+    current: Visit, found: Opened, purpose: Purpose, *, errors: tuple[NewPasswordError, ...] = (), status: int = 200,
+    busy: bool = False,
+) -> Response:  # fmt: skip
+    user, ticket, known = found.user, found.ticket, current.signed_in
+    if user is None or ticket is None:
+        return problem(current, found, purpose)
+    current.client = current.tenant.clients.get(ticket.client) if ticket.client else None
+    content = ResetPage(
+        label=user.label,
+        new=field(current, user, errors),
+        why=WHY[purpose],
+        expires_at=ticket.expires_at,
+        signed_in_as=known[1].label if known and known[1].id != user.id else "",
+        busy=busy,
+    )
+    return page(current, content, status=status)
+
+
+def problem(current: Visit, found: Opened, purpose: Purpose, *, typing: bool = False) -> Response:
+    """Why a link does not work, and what to do. Says nothing about any account."""
+    ticket = found.ticket
+    ended = {
+        TicketState.EXPIRED: ticket.expires_at if ticket else None,
+        TicketState.USED: ticket.used_at if ticket else None,
+        TicketState.REPLACED: ticket.replaced_at if ticket else None,
+    }
+    content = LinkProblemPage(
+        state=found.state,
+        purpose=purpose,
+        issued_at=ticket.issued_at if ticket else None,
+        ended_at=ended.get(found.state),
+        lifetime=current.tenant.rules.reset.lifetime,
+        typing=typing,
+    )
+    return page(current, content, status=LinkRefused(found).status)
+
+
+@views.post("/reset")
+def reset_post() -> AnyResponse:
+    """The one request that consumes a link: it carries the new password."""
+    current = visit()
+    form = ResetForm.of(current)
+    kind, _, secret = (current.jar.link or "").partition(".")
+    if kind not in {purpose.value for purpose in PATHS} or not secret:
+        return problem(current, Opened(TicketState.MANGLED), Purpose.RESET)
+    purpose, flow = Purpose(kind), current.runtime.redemption
+    if errors := different(current, form):
+        found = flow.open(current.tenant, secret, purpose)
+        return form_page(current, found, purpose, errors=errors, status=422)
+    try:
+        done = flow.redeem(current.tenant, secret, purpose, form.text("password"), current.how, browser=current.browser)
+    except LinkRefused as refusal:
+        return problem(current, refusal.opened, purpose, typing=True)
+    except PasswordRefused as refusal:
+        found = flow.open(current.tenant, secret, purpose)
+        return form_page(current, found, purpose, errors=refused(refusal), status=422)
+    except Busy as wait:
+        response = form_page(current, flow.open(current.tenant, secret, purpose), purpose, status=503, busy=True)
+        response.headers["Retry-After"] = str(wait.retry_after)
+        return response
+    current.jar.drop_link()
+    return home(current, done)
+
+
+def home(current: Visit, done: Redeemed) -> AnyResponse:
+    """And then home: `rules.reset.after` (CONTRACT 2)."""
+    flow = current.runtime.sign_in
+    current.client = done.client
+    if done.after is AfterReset.SIGN_IN_PAGE:
+        return _to_sign_in(current, done)
+    old = current.visitor
+    session, secret = flow.start_session(current.tenant, done.user, done.identity, old)
+    current.jar.sign_in(secret)
+    current.signed_in = session, done.user
+    waiting = done.transaction
+    if waiting is not None:
+        clean = waiting.reauthenticate() if waiting.identity is not None else waiting
+        known = clean.recognise(done.identity, done.user.id, done.user.epoch, session.id)
+        following = keep(current, waiting, flow.ask(current.tenant, known))
+        if done.after is AfterReset.APP:
+            return follow(current, following)
+        url = f"{current.base}/continue?{urlencode({'tx': waiting.id})}"
+        return page(current, ResetDonePage(signed_in=True, continue_url=url), tx=waiting.id)
+    if done.ticket.purpose is Purpose.SIGN_IN_ONCE:
+        return go(current, "/account", notice="password_changed")
+    door = home_of(current, done.client) or (f"{current.base}/account" if done.client is None else None)
+    return page(current, ResetDonePage(signed_in=True, continue_url=door, other_device=done.client is not None))
+
+
+def _to_sign_in(current: Visit, done: Redeemed) -> AnyResponse:
+    """The login page of the login that waits, identifier filled in; elsewhere, words and the app's own door."""
+    waiting = done.transaction
+    if waiting is not None:
+        clean = waiting.reauthenticate() if waiting.identity is not None else waiting.forget_choice()
+        current.runtime.sign_in.keep(waiting, clean.note("password_changed", done.user.label))
+        return go(current, "/login", tx=waiting.id)
+    url = home_of(current, done.client) or (f"{current.base}/login" if done.client is None else None)
+    return page(current, ResetDonePage(signed_in=False, continue_url=url, other_device=done.client is not None))
+
+
+def home_of(current: Visit, client: Client | None) -> str | None:
+    """The app's own door: a fresh request of its own making, never a stored one (OIDC Core 4)."""
+    if client is None:
+        return None
+    if client.initiate_login_uri:
+        glue = "&" if "?" in client.initiate_login_uri else "?"
+        return f"{client.initiate_login_uri}{glue}{urlencode({'iss': current.tenant.issuer})}"
+    return client.client_uri
+
+
+@views.get("/home")
+def to_the_app() -> AnyResponse:
+    """After signing in from a mail: on to the app that it was about."""
+    current = visit()
+    client = current.tenant.clients.get(current.query.get("client_id", ""))  # type: ignore[call-overload]
+    door = home_of(current, client)
+    return away(door) if door else go(current, "/account")

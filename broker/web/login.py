@@ -1,0 +1,341 @@
+"""Identifier, connection, password: the pages of somebody who signs in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from flask import Blueprint
+
+from broker.core.connection import LocalReset
+from broker.core.errors import Busy, ConnectionFailed, InvalidIdentifier, NotFound, Throttled
+from broker.core.passwords import normalise
+from broker.core.policy import Step
+from broker.core.tenant import Tenant
+from broker.core.transaction import Transaction
+from broker.flows.passwords import PasswordRefused, WrongPassword
+from broker.flows.sign_in import Next, SignInRefused
+from broker.web.answers import away, follow, go, keep, page, takes_passwords
+from broker.web.forms import (
+    CancelForm,
+    ConnectionForm,
+    LoginForm,
+    MustChangeForm,
+    OtherForm,
+    PasswordForm,
+    SelectAccountForm,
+)
+from broker.web.new_password import different, field, refused
+from broker.web.pages import (
+    AccountChoice,
+    ConnectionButton,
+    Identifiers,
+    LoginError,
+    LoginNotice,
+    LoginPage,
+    PasswordError,
+    PasswordPage,
+    SelectAccountPage,
+    Sent,
+)
+from broker.web.pages_recovery import MustChangePage
+from broker.web.visit import Visit, visit
+
+if TYPE_CHECKING:
+    from flask import Response
+    from werkzeug.wrappers import Response as AnyResponse
+
+views = Blueprint("homerealm_login", __name__)
+
+
+def load(current: Visit, source: str = "form") -> Transaction:
+    """The login that a page belongs to."""
+    tx = current.form.get("tx", "") if source == "form" else current.query.get("tx", "")
+    transaction = current.runtime.sign_in.load(current.tenant, tx, current.browser)
+    current.client = current.tenant.client(transaction.client)
+    return transaction
+
+
+# --- Identifier first -----------------------------------------------------------------------------------------------
+
+
+@views.get("/login")
+def login() -> AnyResponse:
+    """The first page of a login; without one, a login to our own account page."""
+    current = visit()
+    if not current.query.get("tx"):
+        from broker.web.authorize import begin_internal
+
+        return begin_internal(current, "/account", login_hint=current.query.get("login_hint", ""))
+    transaction = load(current, "query")
+    following = current.runtime.sign_in.ask(current.tenant, transaction)
+    if following.step in (Step.CHOOSE_CONNECTION, Step.SIGN_IN):
+        return login_page(current, transaction)
+    if following.step is Step.BLOCKED:
+        blocked = following.transaction.reauthenticate().note("blocked")
+        current.runtime.sign_in.keep(transaction, blocked)
+        return login_page(current, blocked, status=403)
+    return follow(current, following)
+
+
+def login_page(
+    current: Visit, transaction: Transaction, *, error: LoginError | None = None, typed: str | None = None,
+    status: int = 200, retry_after: int = 0,
+) -> Response:  # fmt: skip
+    """No SQL and no further round trip: everything stands in the transaction and in the configuration."""
+    tenant, client, device = current.tenant, current.client, current.device
+    offered = tenant.connections_of(client)
+    chosen = transaction.connection
+    password_one = chosen if chosen and takes_passwords(current, chosen) else next(
+        (one.id for one in offered if takes_passwords(current, one.id)), None
+    )  # fmt: skip
+    remembered = not transaction.identifier and typed is None and bool(device.identifier)
+    name, _, rest = (transaction.notice or "").partition(":")
+    title, _, _ = rest.partition(":")
+    provider = tenant.connection(title)
+    notice = LoginNotice(name) if name in set(LoginNotice) else None
+    content = LoginPage(
+        identifier=typed if typed is not None else transaction.identifier or device.identifier,
+        identifiers=identifiers(tenant, password_one),
+        ask_identifier=password_one is not None or any(one.domains for one in offered),
+        connections=tuple(
+            sorted(
+                (
+                    ConnectionButton(one.id, one.title, one.type, last_used=one.id == device.connection)
+                    for one in offered
+                    if one.id != password_one
+                ),
+                key=lambda button: not button.last_used,
+            )
+        ),
+        signup=any(getattr(one.settings, "signup", False) for one in offered),
+        remembered=remembered,
+        reauthenticate=bool(transaction.session) and "login" in transaction.prompts,
+        notice=notice,
+        sent=_sent(current, transaction) if notice is LoginNotice.MAIL_SENT else None,
+        provider=provider.title if provider else title,
+        error=error,
+        retry_after=retry_after,
+    )
+    return page(current, content, tx=transaction.id, status=status)
+
+
+def _sent(current: Visit, transaction: Transaction) -> Sent:
+    return Sent(transaction.identifier or "", sender_address(current.tenant), current.tenant.rules.reset.lifetime)
+
+
+def sender_address(tenant: Tenant) -> str:
+    """The bare address of the tenant's mails."""
+    from email.utils import parseaddr
+
+    return parseaddr(tenant.mail.sender)[1]
+
+
+def identifiers(tenant: Tenant, connection: str | None) -> Identifiers:
+    entry = tenant.connection(connection) if connection else None
+    kinds = tuple(getattr(entry.settings, "identifiers", ("email", "username"))) if entry else ("email",)
+    return Identifiers(kinds[0]) if len(kinds) == 1 and kinds[0] in set(Identifiers) else Identifiers.EITHER
+
+
+@views.post("/login")
+def login_post() -> AnyResponse:
+    current = visit()
+    form = LoginForm.of(current)
+    transaction = load(current)
+    typed = form.text("username").strip()
+    if not typed:
+        return login_page(current, transaction, error=LoginError.EMPTY, typed="", status=422)
+    try:
+        following = current.runtime.sign_in.identify(current.tenant, transaction, typed)
+    except (InvalidIdentifier, NotFound):
+        return login_page(current, transaction, error=LoginError.MALFORMED, typed=typed[:254], status=422)
+    current.jar.remember(replace(current.device, identifier=typed[:254] if form["remember"].data else ""))
+    return follow(current, keep(current, transaction, following))
+
+
+@views.post("/login/connection")
+def choose_connection() -> AnyResponse:
+    current = visit()
+    form = ConnectionForm.of(current)
+    transaction = load(current)
+    typed = form.text("username").strip()
+    noted = transaction.note(None, typed[:254]) if typed else transaction
+    following = current.runtime.sign_in.choose(current.tenant, noted, form.text("connection"))
+    return follow(current, keep(current, transaction, following))
+
+
+@views.post("/login/other")
+def start_again() -> AnyResponse:
+    """Another account, another way: back to the first page."""
+    current = visit()
+    OtherForm.of(current)
+    transaction = load(current)
+    current.runtime.sign_in.keep(transaction, transaction.reauthenticate().note(None))
+    return go(current, "/login", tx=transaction.id)
+
+
+@views.post("/login/cancel")
+def cancel() -> AnyResponse:
+    """Back to the app with `access_denied`."""
+    current = visit()
+    CancelForm.of(current)
+    transaction = load(current)
+    if current.client is None or current.client.internal:
+        return go(current, "/login")
+    url = current.runtime.provider.refuse(current.tenant, transaction.request, "access_denied")
+    current.runtime.means.transactions.close(transaction)
+    return away(url)
+
+
+# --- Password -------------------------------------------------------------------------------------------------------
+
+
+@views.get("/login/password")
+def password() -> AnyResponse:
+    current = visit()
+    transaction = load(current, "query")
+    following = current.runtime.sign_in.ask(current.tenant, transaction)
+    if following.step is not Step.SIGN_IN or not takes_passwords(current, transaction.connection or ""):
+        return follow(current, following)
+    if not transaction.identifier:
+        return login_page(current, transaction)
+    return password_page(current, transaction)
+
+
+def password_page(
+    current: Visit, transaction: Transaction, *, error: PasswordError | None = None, status: int = 200,
+    retry_after: int = 0,
+) -> Response:  # fmt: skip
+    entry = current.tenant.connection(transaction.connection or "")
+    connection = current.runtime.sign_in.chosen(current.tenant, transaction)
+    local = isinstance(connection, LocalReset)
+    content = PasswordPage(
+        identifier=transaction.identifier or "",
+        connection="" if local or entry is None else entry.title,
+        reauthenticate=bool(transaction.session) and "login" in transaction.prompts,
+        notice=LoginNotice.PASSWORD_CHANGED if transaction.notice == "password_changed" else None,
+        error=error,
+        retry_after=retry_after,
+    )
+    response = page(current, content, tx=transaction.id, status=status)
+    if retry_after:
+        response.headers["Retry-After"] = str(retry_after)
+    return response
+
+
+@views.post("/login/password")
+def password_post() -> AnyResponse:
+    current = visit()
+    form = PasswordForm.of(current)
+    transaction = load(current)
+    if transaction.identity is not None or not takes_passwords(current, transaction.connection or ""):
+        return follow(current, current.runtime.sign_in.ask(current.tenant, transaction))
+    typed = form.text("username").strip() or transaction.identifier or ""
+    given = form.text("password")
+    if not typed:
+        return go(current, "/login", tx=transaction.id)
+    if typed != transaction.identifier:
+        transaction, before = transaction.note(transaction.notice, typed[:254]), transaction
+    else:
+        before = transaction
+    if not given:
+        return password_page(current, transaction, error=PasswordError.EMPTY, status=422)
+    return _check_password(current, before, transaction, typed, given)
+
+
+def _check_password(
+    current: Visit, before: Transaction, transaction: Transaction, typed: str, given: str
+) -> AnyResponse:
+    try:
+        following = current.runtime.sign_in.password(
+            current.tenant, transaction, typed, normalise(given), current.visitor
+        )
+    except SignInRefused:
+        return password_page(current, transaction, error=PasswordError.WRONG, status=422)
+    except Throttled as wait:
+        return password_page(
+            current, transaction, error=PasswordError.THROTTLED, status=429, retry_after=wait.retry_after
+        )
+    except Busy as wait:
+        return password_page(current, transaction, error=PasswordError.BUSY, status=503, retry_after=wait.retry_after)
+    except ConnectionFailed:
+        return password_page(current, transaction, error=PasswordError.UNAVAILABLE, status=502)
+    if following.step is not Step.ISSUE:
+        keep(current, before, following)
+    return follow(current, following)
+
+
+# --- Which account, and a password that must be changed -------------------------------------------------------------
+
+
+@views.get("/login/account")
+def select_account() -> AnyResponse:
+    current = visit()
+    transaction = load(current, "query")
+    following = current.runtime.sign_in.ask(current.tenant, transaction)
+    if following.step is not Step.SELECT_ACCOUNT or following.user is None:
+        return follow(current, following)
+    entry = current.tenant.connection(transaction.connection or "")
+    choice = AccountChoice(following.user.id, following.user.label, entry.title if entry else "")
+    return page(current, SelectAccountPage((choice,)), tx=transaction.id)
+
+
+@views.post("/login/account")
+def select_account_post() -> AnyResponse:
+    current = visit()
+    form = SelectAccountForm.of(current)
+    transaction = load(current)
+    if form.text("account") and form.text("account") == transaction.user:
+        after = transaction.select()
+    else:
+        after = transaction.reauthenticate()
+    return follow(current, keep(current, transaction, current.runtime.sign_in.ask(current.tenant, after)))
+
+
+def _must_change(current: Visit, source: str) -> tuple[Transaction, Next]:
+    transaction = load(current, source)
+    return transaction, current.runtime.sign_in.ask(current.tenant, transaction)
+
+
+@views.get("/login/must-change")
+def must_change() -> AnyResponse:
+    current = visit()
+    transaction, following = _must_change(current, "query")
+    if following.step is not Step.CHANGE_PASSWORD or following.user is None:
+        return follow(current, following)
+    content = MustChangePage(following.user.label, field(current, following.user), ask_current=True)
+    return page(current, content, tx=transaction.id)
+
+
+@views.post("/login/must-change")
+def must_change_post() -> AnyResponse:
+    """A password that an administrator set is replaced; the one that was just typed proves who does it."""
+    current = visit()
+    form = MustChangeForm.of(current)
+    transaction, following = _must_change(current, "form")
+    user = following.user
+    if following.step is not Step.CHANGE_PASSWORD or user is None:
+        return follow(current, following)
+    new = form.text("password")
+    blank = MustChangePage(user.label, field(current, user), ask_current=True)
+    if problem := different(current, form):
+        content = replace(blank, new=field(current, user, problem))
+        return page(current, content, tx=transaction.id, status=422)
+    try:
+        changed = current.runtime.passwords.change(
+            current.tenant, user, normalise(form.text("current_password")), new, current.how
+        )
+    except PasswordRefused as refusal:
+        content = replace(blank, new=field(current, user, refused(refusal)))
+        return page(current, content, tx=transaction.id, status=422)
+    except WrongPassword:
+        return page(current, replace(blank, wrong_current=True), tx=transaction.id, status=422)
+    except Throttled as wait:
+        return page(current, replace(blank, retry_after=wait.retry_after), tx=transaction.id, status=429)
+    except Busy:
+        return page(current, replace(blank, busy=True), tx=transaction.id, status=503)
+    identity = transaction.identity
+    if identity is None:
+        return go(current, "/login", tx=transaction.id)
+    renewed = transaction.reauthenticate().choose(identity.connection).identify(identity, changed.id, changed.epoch)
+    return follow(current, keep(current, transaction, current.runtime.sign_in.ask(current.tenant, renewed)))

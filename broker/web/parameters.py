@@ -1,0 +1,81 @@
+"""Parameters, read strictly: once each, UTF-8, in the query or in the body but not both (SECURITY 4).
+
+GitLab CVE-2023-7028 was an address given as an array; a second value must never become a second recipient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import parse_qsl
+
+from flask import Request
+
+from broker.core.errors import BadRequest
+
+MAX_BODY = 64 * 1024
+"""Bytes: the longest password is 1,024 code points; a state of an app may be 4 kB."""
+MAX_QUERY = 16 * 1024
+MAX_FIELDS = 100
+
+
+class Pairs(Mapping[str, str]):
+    """Names and values as they came. Reading a name that came twice raises `BadRequest`."""
+
+    __slots__ = ("_first", "_twice", "pairs")
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self.pairs = tuple(pairs)
+        self._first: dict[str, str] = {}
+        self._twice: set[str] = set()
+        for name, value in self.pairs:
+            if name in self._first:
+                self._twice.add(name)
+            self._first.setdefault(name, value)
+
+    def __getitem__(self, name: str) -> str:
+        if name in self._twice:
+            raise BadRequest(f"{name} is there twice", code="request.duplicate")
+        return self._first[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._first)
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    @property
+    def twice(self) -> frozenset[str]:
+        return frozenset(self._twice)
+
+
+def read_query(request: Request) -> Pairs:
+    """Raises `BadRequest`."""
+    return _parse(request.query_string, MAX_QUERY)
+
+
+def read_form(request: Request) -> Pairs:
+    """The body of a form post. Raises `BadRequest` for JSON, multipart, and what is too large."""
+    length = request.content_length or 0
+    if length > MAX_BODY:
+        raise BadRequest(code="request.too_large")
+    request.max_content_length = MAX_BODY
+    body = request.get_data(cache=True)
+    if body and request.mimetype != "application/x-www-form-urlencoded":
+        raise BadRequest("forms are application/x-www-form-urlencoded", code="request.media_type")
+    return _parse(body, MAX_BODY)
+
+
+def _parse(raw: bytes, limit: int) -> Pairs:
+    if not raw:
+        return Pairs(())
+    if len(raw) > limit:
+        raise BadRequest(code="request.too_large")
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+    except UnicodeDecodeError:
+        raise BadRequest("not UTF-8", code="request.encoding") from None
+    except ValueError:
+        raise BadRequest("too many fields", code="request.too_large") from None
+    if any("\0" in name or "\0" in value for name, value in pairs):
+        raise BadRequest("has a NUL character", code="request.encoding")
+    return Pairs(pairs)

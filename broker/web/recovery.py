@@ -1,0 +1,213 @@
+"""Somebody cannot sign in: asking for a reset here, or being sent to where it happens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from flask import Blueprint
+
+from broker.core.connection import Redirect, ResetHow
+from broker.core.errors import ConnectionFailed, InvalidIdentifier, InvalidTransition, PageExpired, Throttled
+from broker.core.tenant import Client
+from broker.core.transaction import Transaction
+from broker.core.values import ClientId, ConnectionId
+from broker.flows.recovery import Elsewhere
+from broker.web.answers import away, go, page, upstream_failed
+from broker.web.forms import ElsewhereForm, ForgotForm
+from broker.web.login import identifiers
+from broker.web.pages_recovery import ForgotError, ForgotPage, ResetElsewherePage, WhyElsewhere
+from broker.web.visit import Visit, visit
+
+if TYPE_CHECKING:
+    from flask import Response
+    from werkzeug.wrappers import Response as AnyResponse
+
+views = Blueprint("homerealm_recovery", __name__)
+
+
+def waiting(current: Visit, source: str) -> Transaction | None:
+    """The login behind this page, if it still waits: without one, recovery works all the same."""
+    tx = (current.form if source == "form" else current.query).get("tx", "")
+    try:
+        transaction = current.runtime.sign_in.load(current.tenant, tx, current.browser)
+    except PageExpired:
+        return None
+    current.client = current.tenant.client(transaction.client)
+    return transaction
+
+
+def _login_for(current: Visit, transaction: Transaction | None) -> Transaction:
+    """The login that a visitor goes back to: the app's, or one to our own account page."""
+    if transaction is not None:
+        return transaction
+    client = current.tenant.internal_client
+    current.client = client
+    request = {"client_id": client.client_id, "redirect_uri": f"{current.tenant.issuer}/account", "scope": "openid"}
+    flow = current.runtime.sign_in
+    opened = flow.begin(current.tenant, client, request, current.visitor, current.runtime.settings.version).transaction
+    if opened.identity is not None:
+        opened = opened.reauthenticate()
+    flow.open(opened)
+    return opened
+
+
+@views.get("/forgot")
+def forgot() -> AnyResponse:
+    current = visit()
+    transaction = waiting(current, "query")
+    chosen = transaction.connection if transaction and transaction.identity is None else None
+    if chosen is None and current.query.get("other") is None:
+        chosen = ConnectionId(current.device.connection) if not (transaction and transaction.identifier) else None
+    entry = current.runtime.recovery.route(
+        current.tenant, current.client, chosen=chosen, identifier=transaction.identifier if transaction else None
+    )
+    if entry is not None:
+        tx = transaction.id if transaction else ""
+        return go(current, "/forgot/elsewhere", connection=entry.id, tx=tx)
+    return forgot_page(current, transaction)
+
+
+def forgot_page(
+    current: Visit, transaction: Transaction | None, *, error: ForgotError | None = None, typed: str = "",
+    status: int = 200, retry_after: int = 0,
+) -> Response:  # fmt: skip
+    known = current.signed_in
+    content = ForgotPage(
+        identifier=typed or (transaction.identifier if transaction else "") or current.device.identifier,
+        identifiers=identifiers(current.tenant, _local_connection(current)),
+        error=error,
+        retry_after=retry_after,
+        signed_in_as=known[1].label if known else "",
+        lifetime=current.tenant.rules.reset.lifetime,
+    )
+    response = page(current, content, tx=transaction.id if transaction else "", status=status)
+    if retry_after:
+        response.headers["Retry-After"] = str(retry_after)
+    return response
+
+
+def _local_connection(current: Visit) -> str | None:
+    return next((one.id for one in current.tenant.connections if one.type == "database"), None)
+
+
+@views.post("/forgot")
+def forgot_post() -> AnyResponse:
+    """The same answer for everybody: back on the log-in screen (SECURITY 7)."""
+    current = visit()
+    form = ForgotForm.of(current)
+    transaction = waiting(current, "form")
+    typed = form.text("username").strip()
+    if not typed:
+        return forgot_page(current, transaction, error=ForgotError.EMPTY, status=422)
+    login = _login_for(current, transaction)
+    try:
+        answer = current.runtime.recovery.ask(
+            current.tenant, current.client, typed, current.how, transaction=login, browser=current.browser
+        )
+    except InvalidIdentifier:
+        return forgot_page(current, transaction, error=ForgotError.MALFORMED, typed=typed[:254], status=422)
+    except Throttled as wait:
+        return forgot_page(
+            current, transaction, error=ForgotError.THROTTLED, typed=typed, status=429, retry_after=wait.retry_after
+        )
+    flow = current.runtime.sign_in
+    if isinstance(answer, Elsewhere):
+        flow.keep(login, login.note(None, typed))
+        return go(current, "/forgot/elsewhere", connection=answer.connection.id, tx=login.id)
+    ready = login.reauthenticate() if login.identity is not None else login.forget_choice()
+    flow.keep(login, ready.note("mail_sent", typed))
+    return go(current, "/login", tx=login.id)
+
+
+@views.get("/change-password")
+def change_password() -> AnyResponse:
+    """Where password managers send people: change it if signed in, else the way back in."""
+    current = visit()
+    known = current.signed_in
+    if known is not None and known[1].has_password:
+        return go(current, "/account/password")
+    if known is not None:
+        return go(current, "/forgot/elsewhere", connection=known[0].identity.connection)
+    return go(current, "/forgot")
+
+
+# --- The password lives at a provider -----------------------------------------------------------------------------
+
+
+@views.get("/forgot/elsewhere")
+def elsewhere() -> AnyResponse:
+    """Why, the provider's real host name, its reset page, and "Continue with X". Nothing was looked up for it."""
+    current = visit()
+    transaction = waiting(current, "query")
+    by_mail = "client_id" in current.query or transaction is None
+    if transaction is None:
+        client = current.tenant.clients.get(ClientId(current.query.get("client_id", "")))
+        current.client = client
+        transaction = _login_for_client(current, client)
+    connection = current.query.get("connection", "")
+    why = WhyElsewhere.MAIL if by_mail else WhyElsewhere.CONNECTION
+    if not by_mail and transaction.identifier:
+        route = current.runtime.recovery.route(
+            current.tenant, current.client, chosen=None, identifier=transaction.identifier
+        )
+        why = WhyElsewhere.DOMAIN if route is not None and route.id == connection else why
+    return elsewhere_page(current, transaction, connection, why)
+
+
+def _login_for_client(current: Visit, client: Client | None) -> Transaction:
+    """A mail opened without its login: sign in to ourselves, and go on to the app by its own address."""
+    opened = _login_for(current, None)
+    if client is None:
+        return opened
+    home = f"{current.tenant.issuer}/home?client_id={client.client_id}"
+    led = replace(opened, request={**opened.request, "redirect_uri": home}, version=opened.version + 1)
+    return current.runtime.sign_in.keep(opened, led)
+
+
+def elsewhere_page(current: Visit, transaction: Transaction, connection: str, why: WhyElsewhere) -> Response:
+    found = current.runtime.recovery.elsewhere(current.tenant, connection, transaction.identifier)
+    return page(
+        current,
+        ResetElsewherePage(
+            connection=connection,
+            provider=found.provider,
+            how=found.how,
+            why=why,
+            url=found.url if found.how is ResetHow.DEEP_LINK else None,
+            host=urlsplit(found.url).hostname or "" if found.url else "",
+            text=found.text or "",
+            change_only=found.change_only,
+            identifier=transaction.identifier or "",
+        ),
+        tx=transaction.id,
+    )
+
+
+@views.post("/reset-elsewhere")
+def depart_to_reset() -> AnyResponse:
+    """`reset.how: oidc_forgot`: a sign-in request on the provider's reset page, which comes back to our callback."""
+    current = visit()
+    form = ElsewhereForm.of(current)
+    transaction = waiting(current, "form")
+    if transaction is None:
+        raise PageExpired
+    flow = current.runtime.sign_in
+    connection = form.text("connection")
+    before = transaction.reauthenticate() if transaction.identity is not None else transaction
+    chosen = before.choose(ConnectionId(connection))
+    nonce = current.runtime.entropy.token(16)
+    try:
+        found = current.runtime.recovery.elsewhere(
+            current.tenant, connection, transaction.identifier,
+            state=f"{transaction.id}.{nonce}", return_url=f"{current.tenant.issuer}/callback/{connection}",
+        )  # fmt: skip
+    except ConnectionFailed as failure:
+        flow.keep(transaction, chosen)
+        return upstream_failed(current, chosen, failure)
+    if found.url is None or found.how is not ResetHow.OIDC_FORGOT:
+        raise InvalidTransition(transaction.id)
+    departure = Redirect(found.url, found.private)
+    flow.keep(transaction, chosen.depart({**departure.private, "_state": nonce}))
+    return away(departure.url)

@@ -1,0 +1,97 @@
+"""Addresses at the root of the host, where the standards put them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Response, redirect, request
+
+from broker.core.errors import Misdirected, NotFound, Unavailable
+from broker.core.tenant import Tenant
+from broker.web.cookies import Jar
+from broker.web.headers import security_headers
+from broker.web.pages import Chrome
+from broker.web.pages_error import ChooseTenantPage
+from broker.web.visit import house
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response as AnyResponse
+
+views = Blueprint("homerealm_root", __name__)
+
+
+@views.get("/healthz")
+def healthz() -> AnyResponse:
+    """Alive: answers any Host, touches nothing."""
+    return Response("ok\n", 200, mimetype="text/plain")
+
+
+@views.get("/readyz")
+def readyz() -> AnyResponse:
+    """Ready: the stores answer. Says which does not."""
+    runtime = house().runtime
+    missing = []
+    for name, ping in (("database", runtime.database.ping), ("key_value", runtime.engines.ping)):
+        try:
+            ping()
+        except Unavailable:
+            missing.append(name)
+    if missing:
+        return Response(f"not ready: {', '.join(missing)}\n", 503, mimetype="text/plain")
+    return Response("ready\n", 200, mimetype="text/plain")
+
+
+@views.get("/static/<name>")
+def static(name: str) -> AnyResponse:
+    asset = house().asset(name)
+    if asset is None:
+        raise NotFound
+    headers, body = asset.answer(request.headers.get("Accept-Encoding", ""))
+    return Response(body, 200, headers=dict(headers))
+
+
+@views.get("/.well-known/oauth-authorization-server/<path:rest>")
+def authorization_server(rest: str) -> AnyResponse:
+    """RFC 8414 3.1: the well-known part stands before the issuer's path."""
+    runtime = house().runtime
+    for tenant in _tenants_here():
+        if urlsplit(tenant.issuer).path.strip("/") == rest.strip("/"):
+            response = Response(runtime.provider.metadata(tenant), 200, mimetype="application/json")
+            response.headers["Cache-Control"] = "public, max-age=3600"
+            response.headers["Access-Control-Allow-Origin"] = "*"
+            return response
+    raise NotFound(code="tenant.unknown")
+
+
+def _tenants_here() -> list[Tenant]:
+    """Those whose issuer is on this host. Raises `Misdirected` for a host that is nobody's."""
+    here = [
+        one for one in house().runtime.settings.tenants.values()
+        if urlsplit(one.issuer).netloc == request.host
+    ]  # fmt: skip
+    if not here:
+        raise Misdirected
+    return here
+
+
+@views.get("/.well-known/change-password")
+def change_password() -> AnyResponse:
+    """W3C "A Well-Known URL for Changing Passwords": the only tenant here, the remembered one, else a list."""
+    here = _tenants_here()
+    entropy = house().runtime.entropy
+    known = [one for one in here if Jar(one.issuer, request.cookies, entropy).has_browser]
+    chosen = here[0] if len(here) == 1 else known[0] if len(known) == 1 else None
+    if chosen is not None:
+        return redirect(f"{chosen.issuer}/change-password", 303)
+    content = ChooseTenantPage(tuple((one.name, f"{one.issuer}/change-password") for one in known or here))
+    frame = Chrome("Homerealm", "", lambda _: "", reference="")
+    response = Response(house().render(content, frame), 200, mimetype="text/html")
+    response.headers.extend(security_headers())
+    return response
+
+
+@views.get("/.well-known/passkey-endpoints")
+def passkey_endpoints() -> AnyResponse:
+    """Nothing is enrolled or managed here yet; the document is valid without members."""
+    return Response("{}", 200, mimetype="application/json")

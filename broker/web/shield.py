@@ -1,0 +1,80 @@
+"""CSRF protection of our own forms: a MAC over browser cookie, transaction and form name (ARCHITECTURE 4).
+
+Flask-WTF's own token lives in the cookie session, which is not used at all, and is valid across tenants of one host.
+A host application's CSRFProtect is told to leave our blueprints alone; they protect themselves.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any, ClassVar
+
+from flask_wtf import FlaskForm
+from werkzeug.datastructures import MultiDict
+from wtforms.csrf.core import CSRF
+from wtforms.validators import ValidationError
+
+from broker.core.errors import BadRequest, CookiesBlocked, PageExpired
+from broker.web.visit import Visit, visit
+
+
+def token(current: Visit, form: str, tx: str) -> str:
+    """The value that a form of this name carries, for this browser and this transaction."""
+    return current.runtime.vault.mac("csrf", current.jar.browser(), current.tenant.id, tx, form)[:43]
+
+
+class BoundToken(CSRF):
+    """WTForms' CSRF interface on our MAC."""
+
+    def generate_csrf_token(self, csrf_token_field: Any) -> str:
+        return ""
+
+    def validate_csrf_token(self, form: Any, field: Any) -> None:
+        current = visit()
+        given = (field.data or "").encode()
+        tx = current.form.get("tx", "")
+        if not any(hmac.compare_digest(token(current, name, tx).encode(), given) for name in form.names()):
+            raise ValidationError("stale")
+
+
+class ShieldedForm(FlaskForm):  # type: ignore[misc]
+    """A form of ours. `form_name` is the name that its page asked the CSRF value for."""
+
+    form_name: ClassVar[str]
+    also: ClassVar[tuple[str, ...]] = ()
+    """Forms of other pages that are sent to the same address."""
+
+    class Meta:
+        csrf = True
+        csrf_class = BoundToken
+        csrf_field_name = "csrf_token"
+        csrf_context = None
+        locales = False
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        return (cls.form_name, *cls.also)
+
+    @classmethod
+    def of(cls, current: Visit) -> ShieldedForm:
+        """The form as it was sent.
+
+        Raises `CookiesBlocked` when the browser did not send our cookie back, `PageExpired` when the form is not of
+        this browser, this login, or this page, `BadRequest` for a field in query and body or twice.
+        """
+        if current.form.twice:
+            raise BadRequest(f"{sorted(current.form.twice)[0]} is there twice", code="request.duplicate")
+        if set(current.query) & set(current.form):
+            raise BadRequest("a field is in the address and in the form", code="request.duplicate")
+        if not current.jar.has_browser:
+            raise CookiesBlocked
+        form = cls(formdata=MultiDict(current.form.pairs))
+        form.validate()
+        if "csrf_token" in form.errors:
+            raise PageExpired(code="form.stale")
+        return form
+
+    def text(self, name: str) -> str:
+        """The value of a field, as typed; empty when it was not sent."""
+        value = self[name].data
+        return value if isinstance(value, str) else ""

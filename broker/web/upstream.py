@@ -1,0 +1,34 @@
+"""Back from a provider."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from flask import Blueprint, request
+
+from broker.flows.sign_in import ArrivalFailed
+from broker.web.answers import away, follow, keep, upstream_failed
+from broker.web.visit import visit
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response as AnyResponse
+
+views = Blueprint("homerealm_upstream", __name__)
+
+
+@views.route("/callback/<connection>", methods=["GET", "POST"])
+def callback(connection: str) -> AnyResponse:
+    """One address for each connection, so that no provider can answer for another (RFC 9700 4.4.2.2)."""
+    current = visit()
+    if request.method == "POST":
+        # form_post from another site brings no Lax cookie: ask the browser to come again by GET.
+        return away(f"{request.path}?{urlencode(current.form.pairs)}")
+    try:
+        before, following = current.runtime.sign_in.arrive(
+            current.tenant, connection, dict(current.query), current.visitor
+        )
+    except ArrivalFailed as failed:
+        current.client = current.tenant.client(failed.transaction.client)
+        return upstream_failed(current, failed.transaction, failed)
+    return follow(current, keep(current, before, following))

@@ -1,0 +1,131 @@
+"""One request of one browser at one tenant: everything that a view may know about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol, cast
+from urllib.parse import urlsplit
+
+from flask import current_app, g, request
+
+from broker.core.errors import Misdirected, NotFound
+from broker.core.tenant import Client, Tenant
+from broker.core.values import Session, TenantId, User
+from broker.flows.passwords import Circumstances
+from broker.flows.sign_in import Visitor
+from broker.web.agent import describe
+from broker.web.assets import Asset
+from broker.web.client_address import client_address
+from broker.web.cookies import Device, Jar
+from broker.web.pages import Chrome, Page
+from broker.web.parameters import Pairs, read_form, read_query
+
+if TYPE_CHECKING:
+    from broker.wiring import Runtime
+
+EXTENSION = "homerealm"
+
+
+class House(Protocol):
+    """What the extension offers to views (broker/extension.py)."""
+
+    @property
+    def runtime(self) -> Runtime: ...
+
+    def render(self, content: Page, frame: Chrome) -> str: ...
+
+    def logo(self, tenant: Tenant) -> str | None: ...
+
+    def asset(self, name: str) -> Asset | None: ...
+
+
+def house() -> House:
+    """The broker of the app that answers this request."""
+    return cast(House, current_app.extensions[EXTENSION])
+
+
+@dataclass
+class Visit:
+    """Made before every request below a tenant; kept in `flask.g`."""
+
+    runtime: Runtime
+    tenant: Tenant
+    jar: Jar
+    query: Pairs
+    form: Pairs
+    address: str
+    reference: str
+    client: Client | None = field(default=None)
+    """The app behind this page: decides `form-action`, and whose name is shown."""
+
+    @property
+    def house(self) -> House:
+        """The extension itself: it draws the pages."""
+        return house()
+
+    @property
+    def base(self) -> str:
+        """The path of the issuer; every address of the pages starts with it."""
+        return urlsplit(self.tenant.issuer).path
+
+    @cached_property
+    def language(self) -> str:
+        """`ui_locales`, the cookie, the browser, the tenant: the first that the tenant speaks (PAGES)."""
+        offered = self.tenant.languages
+        wanted = [*self.query.get("ui_locales", "").split(), self.device.language]
+        for tag in (*wanted, *(tag for tag, _ in request.accept_languages)):
+            for known in offered:
+                if tag and (tag == known or tag.partition("-")[0] == known):
+                    return known
+        return offered[0]
+
+    @cached_property
+    def device(self) -> Device:
+        return self.jar.device()
+
+    @cached_property
+    def how(self) -> Circumstances:
+        return Circumstances(describe(request.user_agent.string), self.reference, self.language, self.address)
+
+    @cached_property
+    def browser(self) -> str:
+        """Digest of the browser cookie, which is made here when there is none yet."""
+        return self.runtime.vault.digest(self.jar.browser())
+
+    @cached_property
+    def signed_in(self) -> tuple[Session, User] | None:
+        """Who is signed in on this browser, if the session still counts."""
+        secret = self.jar.session
+        return self.runtime.sign_in.session_of(self.tenant, secret) if secret else None
+
+    @property
+    def visitor(self) -> Visitor:
+        known = self.signed_in
+        return Visitor(self.browser, known[0] if known else None, self.jar.session if known else None, self.how)
+
+
+def visit() -> Visit:
+    return cast(Visit, g.homerealm_visit)
+
+
+def open_visit(endpoint: str | None, values: dict[str, str] | None) -> None:
+    """A `url_value_preprocessor`: who is meant, and is the request for us at all.
+
+    Raises `NotFound`, `Misdirected`, `BadRequest`.
+    """
+    runtime = house().runtime
+    tenant = runtime.tenant(TenantId((values or {}).pop("tenant", "")))
+    if tenant is None:
+        raise NotFound(code="tenant.unknown")
+    if request.host != urlsplit(tenant.issuer).netloc:
+        raise Misdirected
+    g.homerealm_visit = Visit(
+        runtime,
+        tenant,
+        Jar(tenant.issuer, request.cookies, runtime.entropy),
+        read_query(request),
+        read_form(request) if request.method == "POST" else Pairs(()),
+        client_address(request, runtime.settings.trusted_proxies),
+        runtime.entropy.reference(),
+    )
