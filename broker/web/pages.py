@@ -256,13 +256,17 @@ class NewPassword:
 
 @dataclass(frozen=True, slots=True)
 class SignupPage(Page):
-    """Forms: `signup` POST /signup (email, username, password, connection) · `cancel`. Link: /login."""
+    """Forms: `signup` POST /signup (email, username, connection) · `cancel`. Link: /login.
+
+    No password is asked: an account begins with a proven address, and its password is chosen behind the mailed link,
+    so that nobody can prepare an account for somebody else's address (SECURITY 6).
+    """
 
     name: ClassVar[str] = "signup"
     template: ClassVar[str] = "pages/signup.html"
 
     connection: str
-    new: NewPassword
+    new: NewPassword | None = None
     ask_email: bool = True
     ask_username: bool = False
     email: str = ""
