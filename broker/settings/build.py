@@ -21,10 +21,10 @@ from broker.core.tenant import (
 )
 from broker.core.values import ClientId, ConnectionId, DirectoryId, TenantId
 from broker.settings.addresses import transport_under
+from broker.settings.client import ClientSettings
 from broker.settings.connection import ConnectionSettings
 from broker.settings.model import (
     BrokerFile,
-    ClientSettings,
     EgressSettings,
     Mail,
     RulesSettings,

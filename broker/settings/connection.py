@@ -44,17 +44,17 @@ class SettingsModel(BaseModel):
 class ResetSettings(SettingsModel):
     """Where somebody goes who forgot the password of this connection. What is left out keeps the type's default."""
 
-    how: ResetHow | None = None
+    how: ResetHow | None = Field(default=None, examples=["deep_link"])
     """`local`: a link by mail from us. `deep_link`: the provider's own reset page. `oidc_forgot`: a reset page that
     takes an OpenID request and comes back. `authorize_hint`: an ordinary sign-in there, which offers its own "Forgot
     password?". `text`: what to do, in words."""
-    url: WebAddress | None = None
+    url: WebAddress | None = Field(default=None, examples=["https://sso.acme.example/forgot"])
     """The provider's reset page, for `deep_link` and `oidc_forgot`."""
     text: str | None = Field(default=None, min_length=1, max_length=500, examples=["Call the help desk on 4711."])
     """What to do, in words: all there is for `text`, and a sentence beside the button for the others."""
     hint_parameter: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$", examples=["login_hint"])
     """The query parameter that tells the provider's page whom this is about. Nothing is told unless this is set."""
-    change_only: bool | None = None
+    change_only: bool | None = Field(default=None, examples=[False])
     """The page is only for people who are still signed in at the provider; our page says so."""
 
     @model_validator(mode="after")
@@ -74,7 +74,7 @@ class ConnectionSettings(SettingsModel):
     """What it is: `database`, `oidc`, `google`, ..."""
     title: str | None = Field(default=None, min_length=1, max_length=60, examples=["Acme staff"])
     """What its button says. Each type has a default."""
-    domains: tuple[Domain, ...] = ()
+    domains: tuple[Domain, ...] = Field(default=(), examples=[["acme.example"]])
     """People with an e-mail address in one of these domains are sent here: `acme.example`, `*.acme.example`."""
     reset: ResetSettings | None = None
     """Where a forgotten password goes. Each type has a default."""

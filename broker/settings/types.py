@@ -58,6 +58,7 @@ SecretText = Annotated[Secret, _SecretText]
 """A secret: `${ENV:NAME}` or `${FILE:path}` in the YAML, a `Secret` in the model, `***` wherever it is shown."""
 
 _DURATION = re.compile(r"(0|[1-9][0-9]{0,8})(s|m|h|d)")
+DURATION_PATTERN = f"^{_DURATION.pattern}$"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -86,7 +87,7 @@ def format_duration(value: timedelta) -> str:
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
-    WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$", "examples": ["60s", "30m", "12h", "30d"]}),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "examples": ["60s", "30m", "12h", "30d"]}),
 ]
 """`60s`, `30m`, `12h`, `30d`."""
 

@@ -1,0 +1,239 @@
+"""`homerealm check`, `homerealm config ...`, `homerealm tenant ...`: nothing here needs a running broker."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from broker.cli import WRONG
+from broker.cli.options import config_option, json_option
+from broker.core.errors import BrokerError, ConfigurationError
+
+if TYPE_CHECKING:
+    from broker.core.tenant import Settings
+    from broker.settings.connection import ConnectionSettings
+
+_DISTRIBUTION = "homerealm"
+_PACKAGES = ("broker", "connections")
+
+
+def _existing_key(path: Path) -> bytes:
+    """The secret key if there is one: looking at a configuration makes no files."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return bytes(32)
+
+
+def read_settings(config: Path) -> Settings:
+    """The configuration, without side effects. Raises `ConfigurationError`."""
+    from broker import registry
+    from broker.settings.load import load
+
+    return load(config, registry.settings_of, registry.known, os.environ, _existing_key)
+
+
+def connection_types() -> Mapping[str, type[ConnectionSettings]]:
+    """The settings of every type of connection that this installation has."""
+    from broker import registry
+
+    found = {name: registry.settings_of(name) for name in registry.known()}
+    return {name: model for name, model in found.items() if model is not None}
+
+
+def _table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _count(number: int, one: str) -> str:
+    return f"{number} {one}" if number == 1 else f"{number} {one}s"
+
+
+# --- check ---------------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@config_option
+@click.option("--live", is_flag=True, help="Also try what the configuration names: stores, mail, upstream providers.")
+@json_option
+def check(config: Path, live: bool, as_json: bool) -> None:
+    """Find every mistake in the configuration: `file:line:column: key: what is wrong, what would be right`.
+
+    Exit code 2 if there is one.
+    """
+    problems = foreign_packages()
+    settings = None
+    try:
+        settings = read_settings(config)
+    except ConfigurationError as error:
+        problems += error.problems
+    if live and settings is not None and not problems:
+        problems += _try_out(config)
+    if as_json:
+        click.echo(json.dumps({"problems": problems, "found": _found(settings) if settings else None}, indent=2))
+        if problems:
+            raise SystemExit(WRONG)
+        return
+    if problems:
+        raise ConfigurationError(problems)
+    if settings is not None:
+        counts = [_count(number, what.removesuffix("s")) for what, number in _found(settings).items()]
+        click.echo(f"{config}: fine. {', '.join(counts)}.")
+
+
+def _found(settings: Settings) -> dict[str, int]:
+    tenants = settings.tenants.values()
+    return {
+        "tenants": len(tenants),
+        "connections": sum(len(tenant.connections) for tenant in tenants),
+        "clients": sum(len(tenant.clients) for tenant in tenants),
+    }
+
+
+def foreign_packages() -> list[str]:
+    """Other distributions that also install a top-level `broker` or `connections`: pip overwrites files silently."""
+    from importlib.metadata import packages_distributions
+
+    owners = packages_distributions()
+    return [
+        f"{package}: is installed by {other}, too, and one overwrites the other; an environment of its own for "
+        f"{_DISTRIBUTION} would be right"
+        for package in _PACKAGES
+        for other in sorted(set(owners.get(package, [])) - {_DISTRIBUTION})
+    ]
+
+
+def _try_out(config: Path) -> list[str]:
+    """What does not work right now."""
+    from broker import wiring
+
+    problems: list[str] = []
+
+    def attempt(what: str, action: Any) -> Any:
+        try:
+            return action()
+        except (BrokerError, OSError) as error:
+            problems.append(f"{what}: {getattr(error, 'detail', '') or error}")
+            return None
+
+    with wiring.running(config) as runtime:
+        attempt("database", runtime.database.ping)
+        attempt("key_value", runtime.engines.ping)
+        for tenant in runtime.settings.tenants.values():
+            for entry in tenant.connections:
+                where = f"{tenant.id}: connections[{entry.id}]"
+                connection = attempt(where, lambda t=tenant, e=entry: runtime.connection(t, e.id))
+                if connection is not None:
+                    problems += [f"{where}: {message}" for message in attempt(where, connection.check_live) or []]
+    return problems
+
+
+# --- config --------------------------------------------------------------------------------------------------------
+
+
+@click.group()
+def config() -> None:
+    """The configuration: schema, example, effective values, differences."""
+
+
+@config.command()
+def schema() -> None:
+    """The JSON Schema of both kinds of files, for editors."""
+    from broker.settings.render import schema_text
+
+    click.echo(schema_text(connection_types()), nl=False)
+
+
+@config.command()
+def example() -> None:
+    """Both files with every key, its meaning and its default."""
+    from broker.settings.render import example as text
+
+    click.echo(text(connection_types()), nl=False)
+
+
+@config.command()
+@config_option
+@json_option
+def show(config: Path, as_json: bool) -> None:
+    """The configuration as it works: defaults filled in, secrets masked."""
+    import yaml
+
+    from broker.settings.effective import effective
+
+    shown = effective(read_settings(config))
+    if as_json:
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    else:
+        click.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=120), nl=False)
+
+
+@config.command()
+@config_option
+@click.option(
+    "--against",
+    metavar="DIR",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The configuration folder that is in use now.",
+)
+@json_option
+def diff(config: Path, against: Path, as_json: bool) -> None:
+    """What would change if `--config` took the place of `--against`. Secrets stay masked."""
+    from broker.settings.effective import differences
+
+    found = differences(read_settings(against), read_settings(config))
+    if as_json:
+        changes = [{"key": key, "old": old, "new": new} for key, old, new in found]
+        click.echo(json.dumps(changes, indent=2, ensure_ascii=False))
+        return
+    for key, old, new in found:
+        if old is not None:
+            click.echo(f"- {key}: {json.dumps(old, ensure_ascii=False)}")
+        if new is not None:
+            click.echo(f"+ {key}: {json.dumps(new, ensure_ascii=False)}")
+    if not found:
+        click.echo("No differences.", err=True)
+
+
+# --- tenant --------------------------------------------------------------------------------------------------------
+
+
+@click.group()
+def tenant() -> None:
+    """Tenants and their environments."""
+
+
+@tenant.command("list")
+@config_option
+@json_option
+def list_tenants(config: Path, as_json: bool) -> None:
+    """Every tenant in every environment."""
+    settings = read_settings(config)
+    if as_json:
+        rows = [
+            {
+                "id": tenant.id,
+                "name": tenant.name,
+                "environment": tenant.environment,
+                "directory": tenant.directory,
+                "issuer": tenant.issuer,
+                "connections": [entry.id for entry in tenant.connections],
+                "clients": list(tenant.clients),
+            }
+            for tenant in settings.tenants.values()
+        ]
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    lines = [("TENANT", "ENVIRONMENT", "ISSUER", "CONNECTIONS", "CLIENTS")]
+    for found in settings.tenants.values():
+        connections, clients = str(len(found.connections)), str(len(found.clients))
+        lines.append((found.id, found.environment, found.issuer, connections, clients))
+    _table([*lines])
