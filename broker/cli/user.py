@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,10 +30,10 @@ def tenant_option(function: Any) -> Any:
     return click.option("--tenant", "tenant_id", required=True, metavar="T", help="acme, or test-acme.")(function)
 
 
-def _command(name: str, help: str) -> Any:
+def _command(name: str, help: str) -> Callable[[Callable[..., None]], click.Command]:
     """A subcommand with --config, --tenant and --json."""
 
-    def decorate(function: Any) -> Any:
+    def decorate(function: Callable[..., None]) -> click.Command:
         return user.command(name, help=help)(config_option(tenant_option(json_option(function))))
 
     return decorate

@@ -1,0 +1,46 @@
+"""The people of the demo, and where they live. Made once; `--reset` starts afresh."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from broker.core.errors import IdentifierTaken
+from broker.core.values import Actor, TenantId
+from broker.wiring import running
+
+PASSWORD = "tulip-harbour-anvil"
+
+
+class Person(NamedTuple):
+    tenant: str
+    username: str | None
+    email: str
+    name: str
+    note: str
+
+
+BROKER = (
+    Person("acme", "ada", "ada@acme.example", "Ada Lovelace", "has a password at Acme"),
+    Person("acme", "grace", "grace@acme.example", "Grace Hopper", "support desk: http://localhost:8000/t/acme/admin"),
+    Person("test-acme", "ada", "ada@acme.example", "Ada Lovelace", "the same person in Acme's test environment"),
+    Person("globex", "linus", "linus@globex.example", "Linus Pauling", "has a password at Globex"),
+)
+UPSTREAM = (
+    Person("contoso", None, "carol@contoso.example", "Carol Shaw", "signs in at Contoso, the upstream provider"),
+)
+
+
+def fill(config: str, people: tuple[Person, ...]) -> None:
+    """Add the people who are not there yet."""
+    actor = Actor.command_line("demo")
+    with running(config) as runtime:
+        for person in people:
+            tenant = runtime.tenant(TenantId(person.tenant))
+            if tenant is None:
+                continue
+            try:
+                runtime.desk.add(
+                    tenant, email=person.email, username=person.username, name=person.name, password=PASSWORD, by=actor
+                )
+            except IdentifierTaken:
+                continue
