@@ -35,7 +35,7 @@ if [ -n "$wanted" ]; then
     fi
 fi
 
-if command -v node >/dev/null 2>&1 && ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)'; then
+if command -v node >/dev/null 2>&1 && ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)'; then
     echo "Node $(node --version) is too old for the certified peers: they need 20 or later."
     [ -z "${CI:-}" ] || exit 1
 fi
