@@ -12,8 +12,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from broker.cli.config import connection_types
 from broker.core import errors
 from broker.core.policy import POLICY, Step
+from broker.settings.render import reference, schema_text
 
 ROOT = Path(__file__).parents[1]
 CODE = re.compile(r"[a-z_]+\.[a-z_]+")
@@ -101,6 +103,8 @@ def generated() -> Mapping[Path, str]:
     return {
         architecture: between(architecture.read_text(encoding="utf-8"), "state chart", state_chart()),
         ROOT / "docs" / "reference" / "errors.md": errors_page(),
+        ROOT / "docs" / "reference" / "configuration.md": reference(connection_types()),
+        ROOT / "config" / "broker.schema.json": schema_text(connection_types()),
     }
 
 
