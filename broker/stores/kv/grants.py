@@ -1,0 +1,141 @@
+"""Codes, and the families of tokens that come of them."""
+
+from __future__ import annotations
+
+import hmac
+from datetime import timedelta
+from typing import Any
+
+from broker.core.ports import Clock, Reused, Vault
+from broker.core.values import Grant, GrantId
+from broker.stores.kv.codec import Unreadable, decode, encode, epoch_milliseconds
+from broker.stores.kv.redis import Part, RedisKeyValue, milliseconds
+from broker.stores.kv.scripts import GRANT_REDEEM, GRANT_REFRESH, GRANT_REVOKE
+
+REMEMBER_DEAD = timedelta(days=1)
+"""How long at most a dead family is remembered: as long as an access token of it may live."""
+
+
+class KvGrants:
+    """Implements `broker.core.ports.Grants`: a key for each grant, a step for each call.
+
+    A code is `<grant id>.<256 random bits>`, a refresh token `<grant id>.<256 random bits>.<MAC>`. The key holds the
+    grant, the digest of its code and the digest of the current refresh token. Whatever else carries the right MAC was
+    current once: it was stolen, or its successor was.
+    """
+
+    def __init__(self, kv: RedisKeyValue, vault: Vault, clock: Clock) -> None:
+        self._kv = kv
+        self._vault = vault
+        self._clock = clock
+
+    def code_for(self, id: GrantId, random: str) -> str:
+        return f"{id}.{random}"
+
+    def refresh_for(self, id: GrantId, random: str) -> str:
+        return f"{id}.{random}.{self._mac(id, random)}"
+
+    def save_code(self, code: str, grant: Grant, ttl: timedelta) -> None:
+        """Raises `ValueError` for a code that `code_for` did not make for this grant."""
+        self._kv.put(grant_key(grant.id), self.coded(code, grant, ttl), ttl)
+
+    def coded(self, code: str, grant: Grant, ttl: timedelta) -> bytes:
+        """The value of a grant whose code waits; see scripts/grant_redeem.lua."""
+        if code.partition(".")[0] != grant.id:
+            raise ValueError("this code does not name the grant: make it with code_for")
+        until = epoch_milliseconds(self._clock.now() + ttl)
+        ends = epoch_milliseconds(grant.expires_at)
+        return f"C {self._vault.digest(code)} {until}-{ends} ".encode() + encode(grant, without="id")
+
+    def redeem_code(self, code: str) -> Grant | Reused | None:
+        id, _, random = code.partition(".")
+        if not random:
+            return None
+        now = epoch_milliseconds(self._clock.now())
+        arguments: list[Part] = [self._vault.digest(code), now, self._kv.nonce(), milliseconds(REMEMBER_DEAD)]
+        return self._answer(id, self._kv.run(GRANT_REDEEM, [grant_key(id)], arguments))
+
+    def start_refresh(self, grant: Grant, token: str) -> None:
+        """Does nothing when the family is dead already. Raises `ValueError` for a token that was not made here."""
+        arguments: list[Part] = ["", self._digest_of_new(grant.id, token), milliseconds(REMEMBER_DEAD)]
+        self._kv.run(GRANT_REFRESH, [grant_key(grant.id)], arguments)
+
+    def rotate_refresh(self, old: str, new: str) -> Grant | Reused | None:
+        """Raises `ValueError` for a `new` that `refresh_for` did not make for the same family."""
+        id = self._family(old)
+        if id is None:
+            return None
+        arguments: list[Part] = [self._vault.digest(old), self._digest_of_new(id, new), milliseconds(REMEMBER_DEAD)]
+        return self._answer(id, self._kv.run(GRANT_REFRESH, [grant_key(id)], arguments))
+
+    def peek_refresh(self, token: str) -> Grant | None:
+        id = self._family(token)
+        if id is None:
+            return None
+        value = self._kv.get(grant_key(id))
+        current = _current(value)
+        if value is None or current is None or not hmac.compare_digest(current, self._vault.digest(token).encode()):
+            return None
+        return self._living(id, value)
+
+    def family_of(self, token: str) -> GrantId | None:
+        """Which family a refresh token was made for, current or not; None for an invented one. Reads nothing."""
+        return self._family(token)
+
+    def find(self, id: GrantId) -> Grant | None:
+        value = self._kv.get(grant_key(id))
+        return None if value is None else self._living(id, value)
+
+    def revoke(self, id: GrantId) -> bool:
+        return bool(self._kv.run(GRANT_REVOKE, [grant_key(id)], [milliseconds(REMEMBER_DEAD)]))
+
+    def revoke_token(self, jti: str, ttl: timedelta) -> None:
+        if ttl > timedelta():
+            self._kv.put(f"j:{{{jti}}}", b"", ttl)
+
+    def is_revoked(self, jti: str) -> bool:
+        return self._kv.get(f"j:{{{jti}}}") is not None
+
+    def _mac(self, id: str, random: str) -> str:
+        return self._vault.mac("refresh token", id, random)[:22]
+
+    def _family(self, token: str) -> GrantId | None:
+        id, _, rest = token.partition(".")
+        random, _, mac = rest.partition(".")
+        # As bytes: compare_digest refuses text that is not ASCII, and a client may send anything.
+        genuine = hmac.compare_digest(mac.encode("utf-8", "replace"), self._mac(id, random).encode())
+        return GrantId(id) if genuine else None
+
+    def _digest_of_new(self, id: GrantId, token: str) -> str:
+        if self._family(token) != id:
+            raise ValueError("this token was not made for this family: make it with refresh_for")
+        return self._vault.digest(token)
+
+    def _living(self, id: str, value: bytes) -> Grant | None:
+        state, _, rest = value.partition(b" ")
+        return self._read(id, rest.split(b" ", 2)[2]) if state == b"L" else None
+
+    def _read(self, id: str, content: bytes) -> Grant | None:
+        try:
+            grant = decode(Grant, content, id=GrantId(id))
+        except Unreadable:
+            return None
+        return grant if self._clock.now() < grant.expires_at else None
+
+    def _answer(self, id: str, answer: Any) -> Grant | Reused | None:
+        if answer is None:
+            return None
+        kind, content = answer
+        return self._read(id, content) if kind == b"grant" else Reused(GrantId(id))
+
+
+def grant_key(id: str) -> str:
+    """The hash tag is shared with the transaction of the same id."""
+    return f"g:{{{id}}}"
+
+
+def _current(value: bytes | None) -> bytes | None:
+    """The digest of the current refresh token of a living family."""
+    if value is None or not value.startswith(b"L "):
+        return None
+    return value.split(b" ", 3)[2].partition(b":")[2] or None

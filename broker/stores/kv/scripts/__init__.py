@@ -1,0 +1,35 @@
+"""What the server runs in one step, in Lua. Each says its keys, its arguments and the shape of its values."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script and the name that the server knows it by."""
+
+    name: str
+    text: str
+    sha: str
+
+
+def _read(name: str) -> Script:
+    text = files(__name__).joinpath(f"{name}.lua").read_text("utf-8")
+    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+TAKE = _read("take")
+SWAP = _read("swap")
+PUT_ABSENT = _read("put_absent")
+COUNT = _read("count")
+TRANSACTION_SAVE = _read("transaction_save")
+TRANSACTION_CLOSE = _read("transaction_close")
+LOGIN_FINISH = _read("login_finish")
+SESSION_REPLACE = _read("session_replace")
+GRANT_REDEEM = _read("grant_redeem")
+GRANT_REFRESH = _read("grant_refresh")
+GRANT_REVOKE = _read("grant_revoke")
+THROTTLE_CHARGE = _read("throttle_charge")

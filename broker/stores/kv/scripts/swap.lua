@@ -1,0 +1,10 @@
+-- KEYS: value, memory of the last writer. ARGV: nonce, memory (ms), old value, new value, ttl (ms).
+if redis.call('GET', KEYS[2]) == ARGV[1] then
+  return 1
+end
+if redis.call('GET', KEYS[1]) ~= ARGV[3] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5])
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+return 1

@@ -1,0 +1,100 @@
+"""Logins in progress."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import replace
+
+from broker.core.errors import PageExpired, Unavailable
+from broker.core.ports import Clock
+from broker.core.transaction import Transaction
+from broker.stores.kv.codec import Unreadable, decode, encode
+from broker.stores.kv.redis import Part, RedisKeyValue, milliseconds
+from broker.stores.kv.scripts import TRANSACTION_CLOSE, TRANSACTION_SAVE
+
+ROUNDS = 1000
+"""How often a compare-and-swap is tried. Each round that fails is one that somebody else won."""
+
+
+class KvTransactions:
+    """Implements `broker.core.ports.Transactions`: one read, one write or one script for each call."""
+
+    def __init__(self, kv: RedisKeyValue, clock: Clock) -> None:
+        self._kv = kv
+        self._clock = clock
+
+    def open(self, transaction: Transaction) -> None:
+        value = written(transaction, self._kv.nonce())
+        self._kv.put(transaction_key(transaction.id), value, transaction.expires_at - self._clock.now())
+
+    def get(self, id: str, browser: str) -> Transaction | None:
+        """A finished one comes back as its tombstone: tenant, client and browser, and nothing of the login."""
+        transaction = _read(id, self._kv.get(transaction_key(id)))
+        if transaction is None or self._clock.now() >= transaction.expires_at:
+            return None
+        return (
+            transaction
+            if hmac.compare_digest(transaction.browser.encode(), browser.encode("utf-8", "surrogatepass"))
+            else None
+        )
+
+    def advance(self, id: str, browser: str, move: Callable[[Transaction], Transaction]) -> Transaction:
+        for _ in range(ROUNDS):
+            before = self.get(id, browser)
+            if before is None:
+                raise PageExpired
+            after = move(before)
+            if after is before or self.save(before, after):
+                return after
+        raise Unavailable(f"a login was changed {ROUNDS} times by others meanwhile")
+
+    def save(self, before: Transaction, after: Transaction) -> bool:
+        """Compared by version, which every transition counts up. A finished one is never written again."""
+        left = after.expires_at - self._clock.now()
+        nonce = self._kv.nonce()
+        arguments: list[Part] = [str(before.version), nonce, written(after, nonce), milliseconds(left)]
+        return left.total_seconds() > 0 and bool(self._kv.run(TRANSACTION_SAVE, [transaction_key(after.id)], arguments))
+
+    def close(self, transaction: Transaction) -> bool:
+        left = transaction.expires_at - self._clock.now()
+        nonce = self._kv.nonce()
+        arguments: list[Part] = [nonce, tombstone(transaction, nonce), milliseconds(left)]
+        return left.total_seconds() > 0 and bool(
+            self._kv.run(TRANSACTION_CLOSE, [transaction_key(transaction.id)], arguments)
+        )
+
+
+def transaction_key(id: str) -> str:
+    """The id is the hash tag, shared with the grant that comes of it."""
+    return f"t:{{{id}}}"
+
+
+def written(transaction: Transaction, nonce: str) -> bytes:
+    """The value of a key: what the scripts look at, then the record."""
+    state = "F" if transaction.finished else str(transaction.version)
+    return f"{state} {nonce} ".encode() + encode(transaction, without="id")
+
+
+def tombstone(transaction: Transaction, nonce: str) -> bytes:
+    """What stays of a finished login: enough to say so to the right browser."""
+    grave = Transaction(
+        id=transaction.id,
+        tenant=transaction.tenant,
+        client=transaction.client,
+        config_version="",
+        request={},
+        browser=transaction.browser,
+        started_at=transaction.expires_at,
+        expires_at=transaction.expires_at,
+    )
+    return written(replace(grave, finished=True), nonce)
+
+
+def _read(id: str, value: bytes | None) -> Transaction | None:
+    if value is None:
+        return None
+    try:
+        return decode(Transaction, value.split(b" ", 2)[2], id=id)
+    except (Unreadable, IndexError):
+        return None
