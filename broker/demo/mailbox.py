@@ -82,7 +82,7 @@ def mailbox(folders: Sequence[Path], address: str = "/dev/mailbox") -> Blueprint
             raise NotFound
         response = Response(part.get_content(), 200, mimetype="text/html")
         response.headers["Content-Security-Policy"] = (
-            "default-src 'none'; style-src 'unsafe-inline'; sandbox allow-top-navigation-by-user-activation allow-popups"
+            "default-src 'none'; style-src 'unsafe-inline'; sandbox allow-popups allow-top-navigation-by-user-activation"
         )
         return response
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from flask import Flask, redirect, request
+from flask import Flask, Response, redirect, request
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from broker import resources
 from broker.core.errors import ConnectionFailed
+from broker.core.ports import Fetcher
 from broker.core.tenant import Egress
 from broker.services.clock import SystemClock
 from broker.services.fetcher import HttpFetcher
@@ -45,10 +46,10 @@ class Visitor:
 
 
 class RelyingParty:
-    def __init__(self, here: str, broker: str) -> None:
+    def __init__(self, here: str, broker: str, fetcher: Fetcher | None) -> None:
         self.here, self.broker = here, broker
         self.entropy = SystemEntropy()
-        self.fetcher = HttpFetcher(Egress(allow=("127.0.0.0/8", "::1/128")))
+        self.fetcher = fetcher or HttpFetcher(Egress(allow=("127.0.0.0/8", "::1/128")))
         self.upstream = AuthlibClients(self.fetcher)
         self.verifier = UpstreamVerifier(self.fetcher, SystemClock())
         self.visitors: dict[str, Visitor] = {}
@@ -98,75 +99,79 @@ class RelyingParty:
         visitor.tenant, visitor.claims, visitor.tokens = tenant, dict(claims), dict(tokens)
 
 
-def create_relying_party(here: str, broker: str) -> Flask:
-    """The demo's app at `here`, signing people in at the broker at `broker`."""
-    party = RelyingParty(here, broker)
-    app = Flask("demo-app", static_folder=None, template_folder=None)
+class Site:
+    """The app's pages."""
 
-    def me() -> tuple[str, Visitor]:
+    def __init__(self, party: RelyingParty) -> None:
+        self.party = party
+
+    def _me(self) -> tuple[str, Visitor]:
         key = request.cookies.get(COOKIE, "")
-        if key not in party.visitors:
-            key = party.entropy.token(16)
-            party.visitors[key] = Visitor()
-        return key, party.visitors[key]
+        if key not in self.party.visitors:
+            key = self.party.entropy.token(16)
+            self.party.visitors[key] = Visitor()
+        return key, self.party.visitors[key]
 
-    def show(name: str, status: int = 200, **facts: Any) -> AnyResponse:
-        key, visitor = me()
-        html = party.pages.get_template(name).render(
-            visitor=visitor, broker=party.broker, here=here, tenants=TENANTS, pretty=_pretty, **facts
+    def _show(self, name: str, status: int = 200, **facts: Any) -> AnyResponse:
+        key, visitor = self._me()
+        html = self.party.pages.get_template(name).render(
+            visitor=visitor, broker=self.party.broker, here=self.party.here, tenants=TENANTS, pretty=_pretty, **facts
         )
-        response = app.make_response((html, status))
-        response.set_cookie(COOKIE, key, httponly=True, samesite="Lax")
-        return response
+        return _with_cookie(Response(html, status, mimetype="text/html"), key)
 
-    def leave(url: str, key: str) -> AnyResponse:
-        response = redirect(url, 303)
-        response.set_cookie(COOKIE, key, httponly=True, samesite="Lax")
-        return response
+    def home(self) -> AnyResponse:
+        return self._show("app.html")
 
-    @app.get("/")
-    def home() -> AnyResponse:
-        return show("app.html")
+    def help(self) -> AnyResponse:
+        return self._show("help.html")
 
-    @app.get("/help")
-    def help_page() -> AnyResponse:
-        return show("help.html")
-
-    @app.get("/login/<tenant>")
-    def login(tenant: str) -> AnyResponse:
+    def login(self, tenant: str) -> AnyResponse:
         """Also the address that the broker leads back to: the request is always the app's own (OIDC Core 4)."""
         if tenant not in TENANTS:
-            return show("problem.html", 404, problem="There is no such tenant.")
-        key, visitor = me()
+            return self._show("problem.html", 404, problem="There is no such tenant.")
+        key, visitor = self._me()
         extra = {name: value for name, value in request.args.items() if name in _PASSED_ON}
         try:
-            return leave(party.start(visitor, tenant, extra), key)
+            return _with_cookie(redirect(self.party.start(visitor, tenant, extra), 303), key)
         except (ConnectionFailed, ValueError) as failure:
-            return show("problem.html", 502, problem=str(failure))
+            return self._show("problem.html", 502, problem=str(failure))
 
-    @app.get("/callback/<tenant>")
-    def callback(tenant: str) -> AnyResponse:
-        key, visitor = me()
+    def callback(self, tenant: str) -> AnyResponse:
+        key, visitor = self._me()
         try:
-            party.finish(visitor, tenant, request.args.to_dict())
+            self.party.finish(visitor, tenant, request.args.to_dict())
         except (ConnectionFailed, ValueError, KeyError) as failure:
-            return show("problem.html", 400, problem=str(failure))
-        return leave("/", key)
+            return self._show("problem.html", 400, problem=str(failure))
+        return _with_cookie(redirect("/", 303), key)
 
-    @app.get("/logout")
-    def logout() -> AnyResponse:
-        key, visitor = me()
+    def logout(self) -> AnyResponse:
+        key, visitor = self._me()
         if not visitor.claims:
-            return leave("/", key)
-        tenant, hint = visitor.tenant, visitor.tokens.get("id_token", "")
-        party.visitors[key] = Visitor()
-        query = urlencode({"id_token_hint": hint, "post_logout_redirect_uri": f"{here}/bye"})
-        return leave(f"{party.metadata(tenant)['end_session_endpoint']}?{query}", key)
+            return _with_cookie(redirect("/", 303), key)
+        self.party.visitors[key] = Visitor()
+        endpoint = self.party.metadata(visitor.tenant)["end_session_endpoint"]
+        hint = visitor.tokens.get("id_token", "")
+        query = urlencode({"id_token_hint": hint, "post_logout_redirect_uri": f"{self.party.here}/bye"})
+        return _with_cookie(redirect(f"{endpoint}?{query}", 303), key)
 
-    @app.get("/bye")
-    def bye() -> AnyResponse:
-        return show("app.html", signed_out=True)
+    def bye(self) -> AnyResponse:
+        return self._show("app.html", signed_out=True)
 
+
+def _with_cookie(response: AnyResponse, key: str) -> AnyResponse:
+    response.set_cookie(COOKIE, key, httponly=True, samesite="Lax")
+    return response
+
+
+def create_relying_party(here: str, broker: str, fetcher: Fetcher | None = None) -> Flask:
+    """The demo's app at `here`, signing people in at the broker at `broker`."""
+    site = Site(RelyingParty(here, broker, fetcher))
+    app = Flask("demo-app", static_folder=None, template_folder=None)
+    for rule, view in (
+        ("/", site.home), ("/help", site.help), ("/login/<tenant>", site.login), ("/callback/<tenant>", site.callback),
+        ("/logout", site.logout), ("/bye", site.bye),
+    ):  # fmt: skip
+        app.add_url_rule(rule, view.__name__, view)
     return app
 
 

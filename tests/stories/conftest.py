@@ -1,0 +1,55 @@
+"""Every story is told twice: the broker as an app of its own, and inside somebody's Flask app at /sso."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from broker.stores.kv.embedded import EmbeddedValkey
+
+from broker.testing.town import Town
+
+
+@pytest.fixture(scope="session")
+def key_values(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Two databases of one real Valkey."""
+    server = EmbeddedValkey(tmp_path_factory.mktemp("kv"))
+    url = server.start()
+    yield f"{url}?db=0", f"{url}?db=1"
+    server.stop()
+
+
+@pytest.fixture(params=[False, True], ids=["alone", "mounted"])
+def mounted(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def build_town(
+    tmp_path: Path, key_values: tuple[str, str], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Town]]:
+    towns: list[Town] = []
+
+    def build(**how: Any) -> Town:
+        for url in key_values:
+            redis.Redis.from_url(url).flushdb()
+        town = Town(tmp_path / f"town{len(towns)}", key_values, seed=request.node.nodeid, **how)
+        towns.append(town)
+        return town
+
+    yield build
+    for town in towns:
+        town.close()
+
+
+@pytest.fixture
+def town(build_town: Callable[..., Town], mounted: bool) -> Town:
+    """A town with Ada (a password at Acme), Grace (Acme's support desk) and Carol (signs in at Contoso)."""
+    town = build_town(mounted=mounted)
+    town.broker.add("acme", email="ada@acme.test", username="ada", name="Ada Lovelace")
+    town.broker.add("acme", email="grace@acme.test", username="grace")
+    town.upstream.add("contoso", email="carol@contoso.test", name="Carol Shaw")
+    return town
