@@ -24,10 +24,9 @@ _PACKAGES = ("broker", "connections")
 
 def _existing_key(path: Path) -> bytes:
     """The secret key if there is one: looking at a configuration makes no files."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return bytes(32)
+    from broker.services.secrets import KEY_BYTES, read_or_make_key
+
+    return read_or_make_key(path) if path.exists() else bytes(KEY_BYTES)
 
 
 def read_settings(config: Path) -> Settings:

@@ -21,7 +21,8 @@ RedirectAddress = Annotated[str, AfterValidator(_redirect), WithJsonSchema({"typ
 
 
 def _listed(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
+    # A tuple, since a list is no tuple to a strict model once it comes from here and not from JSON.
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 _SECRET = {"type": "string", "format": "password", "writeOnly": True}

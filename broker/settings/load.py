@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from broker.core.errors import BrokerError
+from broker.core.errors import BrokerError, ConfigurationError
 from broker.core.tenant import Settings, Tenant
 from broker.core.values import TenantId
 from broker.settings import build
@@ -137,14 +137,8 @@ class _Loader:
             for name, overlay in environments.entries.items():
                 if isinstance(overlay, Scalar) and overlay.plain and overlay.text in NULLS:
                     overlay = Table(overlay.position)
-                if not isinstance(overlay, Table):
-                    self.problems.add(
-                        overlay.position,
-                        f"environments.{name}",
-                        "is no mapping; keys and values, or {}, would be right",
-                    )
-                    continue
-                overlays[name] = self._without_forbidden(name, overlay)
+                if isinstance(overlay, Table):
+                    overlays[name] = self._without_forbidden(name, overlay)
         if environments is not None:
             self._validate_names(node, environments)
         for name, overlay in overlays.items():
@@ -239,7 +233,12 @@ class _Loader:
                 position, f"{prefix}.type", f"is missing; one of {', '.join(sorted(self.known_types()))} would be right"
             )
             return None
-        model = self.connection_settings(type_node.text)
+        try:
+            model = self.connection_settings(type_node.text)
+        except (ConfigurationError, ImportError) as error:
+            message = f"is a type that cannot be used here: {error}"
+            self.problems.add(type_node.position, f"{prefix}.type", message)
+            return None
         if model is None:
             known = sorted(self.known_types())
             hint = guess(type_node.text, known)

@@ -68,8 +68,11 @@ def report(
         kind, loc, ctx = item["type"], tuple(item["loc"]), item.get("ctx") or {}
         if kind == "wrong" and ctx.get("key"):
             loc += tuple(ctx["key"].split("."))
+        bad_key = bool(loc) and loc[-1] == "[key]"
+        if bad_key:
+            loc = loc[:-1]
         found, position = find(node, loc)
-        if id(found) in unresolved:
+        if id(found) in unresolved and kind != "extra_forbidden":
             continue
         key = join(prefix, name_of(node, loc))
         if kind == "extra_forbidden":
@@ -80,7 +83,7 @@ def report(
             message = f"is {_described(found)}; {_WANTED[kind]} would be right"
         else:
             message = _WORDS[kind](ctx) if kind in _WORDS else f"is not right: {item['msg']}"
-        problems.add(position, key, message)
+        problems.add(_key_position(node, loc, position) if bad_key else position, key, message)
 
 
 def _described(node: Node) -> str:
@@ -89,13 +92,17 @@ def _described(node: Node) -> str:
 
 def _unknown_key(node: Node, shape: Shape, loc: tuple[Any, ...]) -> tuple[Position, str]:
     key = str(loc[-1])
-    parent, position = find(node, loc[:-1])
-    if isinstance(parent, Table):
-        position = parent.keys.get(key, position)
+    _, position = find(node, loc[:-1])
+    position = _key_position(node, loc, position)
     if key == "<<":
         return position, "is a merge key, which YAML 1.2 no longer has; writing the values out would be right"
     known = _shape_at(shape, loc[:-1]).fields or {}
     return position, f"is not a key that exists here; {guess(key, known)}"
+
+
+def _key_position(node: Node, loc: tuple[Any, ...], otherwise: Position) -> Position:
+    parent, _ = find(node, loc[:-1])
+    return parent.keys.get(str(loc[-1]), otherwise) if isinstance(parent, Table) else otherwise
 
 
 def _shape_at(shape: Shape, loc: tuple[Any, ...]) -> Shape:
