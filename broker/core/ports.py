@@ -273,7 +273,7 @@ class Database(Protocol):
         """A consistent view. Writing through it is an error."""
 
     def marker(self) -> str:
-        """Made with the database: `<Unix seconds>.<random>`; the key-value store carries the same one (see Throttle)."""
+        """Made with the database, `<Unix seconds>.<random>`; the key-value store carries the same (see Throttle)."""
 
     def ping(self) -> None:
         """Raises `Unavailable`."""

@@ -1,0 +1,48 @@
+"""Programs that end when the process that started them ends, however that ended.
+
+Run as a script it ties itself to its parent and then becomes the program. The tie is Linux's PR_SET_PDEATHSIG. It is
+made in the child and after its start, so nothing runs between fork and exec; and the parent is compared with the
+recorded one, since 1 is an ordinary parent in a container. The signal is sent when the *thread* that forked ends:
+start such programs from the main thread or from one that lives as long.
+
+Elsewhere than on Linux there is no such tie, and a parent that is killed leaves its children behind.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+_PR_SET_PDEATHSIG = 1
+
+
+def tethered(command: Sequence[str]) -> list[str]:
+    """The command that runs `command` for as long as this process lives, and then asks it to end (SIGTERM)."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
+
+
+def tie(parent: int) -> bool:
+    """Ask for SIGTERM when `parent` ends; False when it has ended already."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    return os.getppid() == parent
+
+
+def main(arguments: Sequence[str]) -> None:
+    """`tether.py PARENT COMMAND...`. Exits with 127 when the command cannot be run."""
+    parent, command = int(arguments[0]), list(arguments[1:])
+    if not tie(parent):
+        raise SystemExit(0)
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
+    except OSError as error:
+        print(f"{command[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201 - a script
+        raise SystemExit(127) from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
