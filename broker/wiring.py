@@ -126,7 +126,7 @@ class Runtime:
         self.recovery_mail = RecoveryMail(means)
         self.redemption = Redemption(means, self.guard, self.passwords)
         self.desk = Desk(means, self.passwords, self.recovery_mail)
-        self.signing = Signing(engines.database, engines.clock, engines.entropy)
+        self.signing = Signing(engines.database, engines.clock)
         self.provider = Provider(
             clock=engines.clock,
             entropy=engines.entropy,

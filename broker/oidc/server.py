@@ -1,0 +1,122 @@
+"""Authlib's authorization server for one tenant. It validates and serialises; state, views and users are ours."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from authlib.oauth2 import OAuth2Error
+from authlib.oauth2.rfc6749 import AuthorizationServer
+
+from broker.core.errors import BadRequest
+from broker.core.events import Action, Event
+from broker.core.ports import Reused
+from broker.core.tenant import Client, Tenant
+from broker.core.values import Actor, ClientId, Grant
+from broker.oidc.backing import Backing
+from broker.oidc.clients import CHALLENGE, RelyingParty, authenticate
+from broker.oidc.grants import ClientCredentials, CodeGrant, Pkce, RefreshGrant
+from broker.oidc.messages import NO_STORE, Answer, refusal
+from broker.oidc.requests import Message
+
+
+class Server(AuthorizationServer):
+    """Built once per tenant and configuration, never per request. Everything about one request is in its `Message`."""
+
+    def __init__(self, tenant: Tenant, backing: Backing) -> None:
+        super().__init__()
+        self.tenant = tenant
+        self.backing = backing
+        self.register_grant(CodeGrant, [Pkce()])
+        self.register_grant(RefreshGrant)
+        self.register_grant(ClientCredentials)
+
+    # --- What Authlib asks of an integration ----------------------------------------------------------------------
+
+    def create_oauth2_request(self, request: Message) -> Message:
+        """Unchanged: a stored request goes in again as it is. The stock Flask integration reads the current one."""
+        return request
+
+    def query_client(self, client_id: str) -> RelyingParty | None:  # type: ignore[override]
+        client = self.tenant.clients.get(ClientId(client_id))
+        return RelyingParty(client) if client is not None else None
+
+    def authenticate_client(self, request: Any, methods: Collection[str], endpoint: str = "token") -> RelyingParty:
+        """Ours: Authlib's answers 500 to Basic credentials that are not UTF-8, and takes two methods at once."""
+        client, method = authenticate(
+            self.tenant, request.headers.get("Authorization"), request.form, public="none" in methods
+        )
+        request.auth_method = method
+        return RelyingParty(client)
+
+    def save_token(self, token: Mapping[str, Any], request: Any) -> None:
+        """Nothing: Authlib would save the token before it deletes the code. Ours are kept by the grant they are of."""
+
+    def send_signal(self, name: str, *args: object, **kwargs: object) -> None:
+        """Nobody listens."""
+
+    def handle_response(self, status: int, body: Any, headers: Any) -> Answer:
+        return Answer(status, body or None, {**NO_STORE, **dict(headers)})
+
+    def handle_error_response(self, request: Any, error: OAuth2Error) -> Answer:
+        """JSON. Errors for the app's redirect URI are written by the provider, which adds `iss` to every one."""
+        status = error.status_code or 400
+        if status == 401:
+            return refusal(error.error or "invalid_client", error.description, 401, WWW_Authenticate=CHALLENGE)
+        return refusal(error.error or "invalid_request", error.description, status)
+
+    # --- Codes and refresh tokens ---------------------------------------------------------------------------------
+
+    def redeem(self, code: str) -> Grant | None:
+        """The grant of a code, for exactly one caller."""
+        return self._once(self.backing.grants.redeem_code(code), Action.CODE_REUSED)
+
+    def rotate(self, old: str, new: str) -> Grant | None:
+        """The grant of a refresh token, for exactly one caller."""
+        return self._once(self.backing.grants.rotate_refresh(old, new), Action.REFRESH_REUSED)
+
+    def _once(self, found: Grant | Reused | None, action: Action) -> Grant | None:
+        if not isinstance(found, Reused):
+            return found
+        # The family is dead already; somebody has a token that is not theirs, which an operator should see.
+        event = Event(self.backing.clock.now(), self.tenant.directory, Actor.worker(), action, found.grant or "")
+        with self.backing.database.writing() as work:
+            work.audit.write(event)
+        return None
+
+    def fits(self, grant: Grant, client: Client) -> bool:
+        return self.backing.belongs(self.tenant, client, grant)
+
+    # --- The two endpoints ----------------------------------------------------------------------------------------
+
+    def consider(self, parameters: Mapping[str, str]) -> str:
+        """Check an authorization request; returns its scope. Raises `OAuth2Error`."""
+        message = Message("GET", parameters)
+        self.get_consent_grant(message, end_user=None)  # type: ignore[no-untyped-call]
+        return message.scope or ""
+
+    def answer_app(self, parameters: Mapping[str, str], code: str, person: object) -> str:
+        """Where to send the browser with a code. The stored request is checked again, as the configuration is now.
+
+        Raises `BadRequest` when it no longer is right, such as for an app that was removed in the meantime.
+        """
+        message = Message("GET", parameters)
+        message.code = code
+        try:
+            grant = self.get_consent_grant(message, end_user=person)  # type: ignore[no-untyped-call]
+        except OAuth2Error as error:
+            raise BadRequest(str(error), code="client.changed") from error
+        answer = self.create_authorization_response(message, grant_user=person, grant=grant)
+        location = answer.headers.get("Location") if isinstance(answer, Answer) else None
+        if location is None:
+            raise BadRequest("no answer to the app", code="client.changed")
+        return location
+
+    def answer_token(self, message: Message) -> Answer:
+        """The token response. Whatever used up a code or a refresh token and then failed ends its family."""
+        answer: object = self.create_token_response(message)
+        if not isinstance(answer, Answer):
+            raise TypeError("Authlib answered past handle_response")
+        if answer.status != 200 and message.redeemed is not None:
+            self.backing.grants.revoke(message.redeemed.id)
+        return answer
