@@ -76,6 +76,20 @@ def open_transport(url: str, root: Path) -> Transport:
     )
 
 
+class Transports:
+    """Opened transports by their address. One for each loaded configuration."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._opened: dict[str, Transport] = {}
+
+    def __call__(self, url: str) -> Transport:
+        """Raises `ConfigurationError`."""
+        if url not in self._opened:
+            self._opened[url] = open_transport(url, self._root)
+        return self._opened[url]
+
+
 def _smtp(parts: SplitResult, root: Path) -> SmtpTransport:
     options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     unknown = options.keys() - {"tls", "ca_bundle"}
