@@ -51,10 +51,9 @@ def _key_value(value: str) -> str:
     parts = _split(value, "embedded or redis://host:6379/0")
     if parts.scheme == "unix" and parts.path:
         return value
-    if parts.scheme not in ("redis", "rediss", "redis+cluster", "rediss+cluster") or not parts.hostname:
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
         raise wrong(
-            "is not a key-value store we know; "
-            "embedded, redis://host, rediss://host or redis+cluster://host would be right"
+            "is not a key-value store we know; embedded, redis://host, rediss://host or unix:///socket would be right"
         )
     return value
 

@@ -53,8 +53,8 @@ class Mail(SettingsModel):
     transport: TransportAddress = Field(
         default="maildir:var/mail", examples=["smtp://user:password@mail.acme.example:587?tls=starttls", "console:"]
     )
-    """`smtp://user:password@host:587?tls=starttls` (STARTTLS is the default; `?tls=none` turns it off), `smtps://host`,
-    `maildir:folder`, or `console:`."""
+    """`smtp://user:password@host:587?tls=starttls` (STARTTLS is the default but on loopback; `?tls=none` turns it off),
+    `smtps://host`, `maildir:folder`, or `console:`."""
     only_to: tuple[RecipientPattern, ...] = Field(default=(), examples=[["*@acme.example"]])
     """Mail goes to these addresses only, and to nobody else: for environments that hold real addresses."""
 
@@ -81,7 +81,7 @@ class BrokerFile(SettingsModel):
     key_value: KeyValueAddress = Field(
         default="embedded", examples=["rediss://:${ENV:REDIS_PASSWORD}@cache.acme.example:6379/0"]
     )
-    """`embedded` (a Valkey server that we start), `redis://`, `rediss://`, `redis+cluster://` or `unix://socket`."""
+    """`embedded` (a Valkey server that we start), `redis://`, `rediss://` or `unix://socket`."""
     secret_key: SecretText | None = Field(default=None, examples=["${ENV:HOMEREALM_SECRET_KEY}"])
     """At least 32 characters. Everything that is encrypted or signed with a key of the installation depends on it."""
     secret_key_file: str | None = Field(default=None, min_length=1, examples=["var/secret.key"])

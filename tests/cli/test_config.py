@@ -1,0 +1,174 @@
+"""`check`, `config` and `tenant`, with the connections that we ship."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from broker import registry, resources
+from broker.cli import config as commands
+from broker.cli import main
+
+TENANT = """\
+tenant: acme
+name: Acme
+connections:
+  - {id: users, type: database}
+clients:
+  - {client_id: shop, client_secret: canary-9f2c51, redirect_uris: ["https://shop.example/callback"]}
+environments: {test: {}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A good configuration, in `$HOMEREALM_CONFIG`."""
+    path = tmp_path / "config"
+    (path / "tenants").mkdir(parents=True)
+    (path / "broker.yaml").write_text("database: sqlite:///var/db\n")
+    (path / "tenants" / "acme.yaml").write_text(TENANT)
+    monkeypatch.setenv("HOMEREALM_CONFIG", str(path))
+    return path
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def test_check_says_what_was_found(folder: Path) -> None:
+    done = run("check")
+    assert (done.exit_code, done.stdout) == (0, f"{folder}: fine. 2 tenants, 2 connections, 2 clients.\n")
+
+
+def test_check_makes_no_files(folder: Path) -> None:
+    run("check")
+    assert sorted(path.name for path in folder.parent.rglob("*")) == ["acme.yaml", "broker.yaml", "config", "tenants"]
+
+
+def test_check_prints_every_mistake_on_standard_error_and_exits_with_2(folder: Path) -> None:
+    (folder / "tenants" / "acme.yaml").write_text(
+        "tenant: acme\nzork: 1\nconnections: [{id: a, type: carrier_pigeon}]\n"
+    )
+    done = run("check", "--config", folder)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"{folder}/tenants/acme.yaml:2:1: zork: is not a key that exists here;")
+    assert second.startswith(f"{folder}/tenants/acme.yaml:3:29: connections[a].type: is not a type of connection")
+    for name in registry.known():
+        assert name in second
+
+
+def test_check_tells_programs_in_json(folder: Path) -> None:
+    assert json.loads(run("check", "--json").stdout) == {
+        "problems": [],
+        "found": {"tenants": 2, "connections": 2, "clients": 2},
+    }
+    (folder / "broker.yaml").write_text("zork: 1\n")
+    done = run("check", "--json")
+    assert done.exit_code == 2
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert problem.startswith(f"{folder}/broker.yaml:1:1: zork: ")
+
+
+def test_check_names_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    done = run("check", "--config", tmp_path / "nowhere")
+    assert done.exit_code == 2
+    assert f"{tmp_path}/nowhere/broker.yaml:1:1: cannot be read (No such file or directory)" in done.stderr
+
+
+def test_check_finds_another_package_that_installs_the_same_modules(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "site" / "message_broker-1.0.dist-info"
+    foreign.mkdir(parents=True)
+    (foreign / "METADATA").write_text("Metadata-Version: 2.1\nName: message-broker\nVersion: 1.0\n")
+    (foreign / "top_level.txt").write_text("broker\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    done = run("check")
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "broker: is installed by message-broker, too, and one overwrites the other; "
+        "an environment of its own for homerealm would be right\n"
+    )
+
+
+def test_the_configuration_that_we_ship_is_right() -> None:
+    done = run("check", "--config", resources.config())
+    assert done.exit_code == 0, done.output
+
+
+def test_show_prints_effective_values_with_secrets_masked(folder: Path) -> None:
+    done = run("config", "show")
+    assert done.exit_code == 0
+    shown = yaml.safe_load(done.stdout)
+    assert shown["database"] == f"sqlite:///{folder.parent}/var/db"
+    assert shown["tenants"]["test-acme"]["issuer"] == "http://localhost:8000/t/test-acme"
+    assert shown["tenants"]["acme"]["rules"]["password"]["min_length"] == 15
+    assert shown["tenants"]["acme"]["clients"]["shop"]["client_secret"] == ["***"]
+    assert "canary" not in done.output
+    assert json.loads(run("config", "show", "--json").stdout) == shown
+
+
+def test_diff_prints_what_would_change(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "tenants").mkdir(parents=True)
+    (other / "broker.yaml").write_text("database: sqlite:///var/db\n")
+    (other / "tenants" / "acme.yaml").write_text(
+        TENANT.replace("name: Acme", "name: Acme & sons").replace("canary", "new")
+    )
+    done = run("config", "diff", "--config", other, "--against", folder)
+    assert done.exit_code == 0
+    assert '- tenants.acme.name: "Acme"\n+ tenants.acme.name: "Acme & sons"\n' in done.stdout
+    assert '- tenants.acme.clients.shop.client_secret: ["***"]' in done.stdout
+    assert "9f2c51" not in done.output
+    changed = json.loads(run("config", "diff", "--config", other, "--against", folder, "--json").stdout)
+    assert {"key": "tenants.acme.name", "old": "Acme", "new": "Acme & sons"} in changed
+
+
+def test_diff_says_when_nothing_would_change(folder: Path) -> None:
+    done = run("config", "diff", "--against", folder)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "No differences.\n")
+
+
+def test_tenants_are_listed_with_their_environments(folder: Path) -> None:
+    lines = run("tenant", "list").stdout.splitlines()
+    assert [line.split() for line in lines] == [
+        ["TENANT", "ENVIRONMENT", "ISSUER", "CONNECTIONS", "CLIENTS"],
+        ["acme", "live", "http://localhost:8000/t/acme", "1", "1"],
+        ["test-acme", "test", "http://localhost:8000/t/test-acme", "1", "1"],
+    ]
+    rows = json.loads(run("tenant", "list", "--json").stdout)
+    assert [row["directory"] for row in rows] == ["acme/live", "acme/test"]
+
+
+def test_the_schema_and_the_example_know_every_connection_that_we_ship() -> None:
+    definitions = json.loads(run("config", "schema").stdout)["$defs"]
+    shown = run("config", "example").stdout
+    for name in registry.BUILT_IN:
+        assert f"connection-{name}" in definitions
+        assert f"type: {name}\n" in shown
+
+
+def test_the_example_for_the_connections_that_we_ship_is_right(tmp_path: Path) -> None:
+    broker, _, tenant = run("config", "example").stdout.partition("# ---- config/tenants/acme.yaml ----")
+    folder = tmp_path / "config"
+    (folder / "tenants").mkdir(parents=True)
+    (folder / "broker.yaml").write_text(f"{broker}\n{{}}\n")
+    (folder / "tenants" / "acme.yaml").write_text(tenant)
+    done = run("check", "--config", folder)
+    assert done.exit_code == 0, done.output
+
+
+def test_every_key_of_every_connection_is_documented() -> None:
+    missing = [
+        f"{name}.{key}"
+        for name, model in commands.connection_types().items()
+        for key, info in model.model_fields.items()
+        if not info.description
+    ]
+    assert missing == []
