@@ -37,9 +37,9 @@ class OwnHosts:
         self.app = app
         base = broker.runtime.settings.base_url
         self.hosts = {
-            parts.netloc: (parts.path, f"/t/{tenant.id}")
+            urlsplit(tenant.issuer).netloc: (urlsplit(tenant.issuer).path, f"/t/{tenant.id}")
             for tenant in broker.runtime.settings.tenants.values()
-            if (parts := urlsplit(tenant.issuer)) and tenant.issuer != f"{base}/t/{tenant.id}"
+            if tenant.issuer != f"{base}/t/{tenant.id}"
         }
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -44,6 +44,10 @@ from broker.flows.sign_in import SignIn
 from broker.flows.sign_out import SignOut
 from broker.oidc.provider import Provider
 from broker.oidc.signing import Signing
+
+if TYPE_CHECKING:
+    from broker.services.mail_render import MailRenderer
+    from broker.services.mailer import Transport
 
 KEY_VALUE_URL = "HOMEREALM_KEY_VALUE_URL"
 """Set by the supervisor for its children: where the embedded store listens."""
@@ -100,6 +104,7 @@ class Runtime:
         self.sessions = engines.sessions
         self._connections: dict[tuple[TenantId, ConnectionId], Connection[Any]] = {}
         self._http_origins: dict[TenantId, frozenset[str]] = {}
+        self._transports: dict[str, Transport] = {}
         self._log = structlog.get_logger("homerealm")
         means = Means(
             clock=engines.clock,
@@ -167,8 +172,20 @@ class Runtime:
         return found
 
     @cached_property
-    def templates(self) -> Path:
-        return resources.templates()
+    def mail_renderer(self) -> MailRenderer:
+        """For the worker: a web process never renders a mail, and never imports what that takes."""
+        from broker.services.mail_render import MailRenderer
+
+        return MailRenderer(resources.templates())
+
+    def transports(self, url: str) -> Transport:
+        """The transport behind an address such as `smtp://...`, opened once."""
+        found = self._transports.get(url)
+        if found is None:
+            from broker.services.mailer import open_transport
+
+            found = self._transports[url] = open_transport(url, Path(self.settings.root))
+        return found
 
     def log(self, event: str, reference: str, **facts: str) -> None:
         """One JSON line. Facts never hold a secret."""

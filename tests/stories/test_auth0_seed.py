@@ -17,7 +17,8 @@ from tests.stories.journeys import (
 
 
 def test_you_can_reset_the_password_at_any_time_by_invoking_the_password_reset_flow(town: Town) -> None:
-    """ "You can reset the password associated with your Auth0 account at any time by invoking the password reset flow." """
+    """ "You can reset the password associated with your Auth0 account at any time by invoking the password reset
+    flow." """
     browser = town.browser()
     forget(open_app(browser), "ada@acme.test")
     form = browser.go(reset_link(town, "ada@acme.test"))
