@@ -28,7 +28,8 @@ from broker.core.tenant import Tenant
 from broker.services.mail_facts import FACTS, Facts, clean
 
 LONGEST_SUBJECT = 50
-WIDTH = 76
+WIDTH = 78
+"""Characters of a line of text: what RFC 5322 2.1.1 recommends."""
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _RIGHT_TO_LEFT = frozenset({"ar", "fa", "he", "ur"})
@@ -81,7 +82,6 @@ class MailRenderer:
         message["Auto-Submitted"] = "auto-generated"
         message["X-Auto-Response-Suppress"] = "All"
         message["X-Homerealm-Mail"] = kind.value
-        message["Content-Language"] = language
         if tenant.branding.support_email:
             message["Reply-To"] = tenant.branding.support_email
         text = _wrap(environment.get_template(f"{kind.value}/text.txt").render(v=view, m=mail))
@@ -89,6 +89,7 @@ class MailRenderer:
         message.set_content(text, cte=_encoding(text))
         html = self._inliner.inline(html)
         message.add_alternative(html, subtype="html", cte=_encoding(html))
+        message["Content-Language"] = language
         message.set_boundary(f"part-{message_id}")
         return message
 

@@ -69,11 +69,8 @@ def open_transport(url: str, root: Path) -> Transport:
             return Console()
     except ValueError as error:
         raise ConfigurationError([f"mail.transport: {error}"]) from None
-    raise ConfigurationError(
-        [
-            f"mail.transport: {parts.scheme or 'no'}: is not a transport; smtp://, smtps://, maildir:<folder>, console: are"
-        ]
-    )
+    known = "smtp://, smtps://, maildir:<folder>, console:"
+    raise ConfigurationError([f"mail.transport: {parts.scheme or 'this'} is not one; there are {known}"])
 
 
 class Transports:
