@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,7 @@ def foreign_packages() -> list[str]:
 def _try_out(config: Path) -> list[str]:
     """What does not work right now."""
     from broker import wiring
+    from broker.services.mailer import SmtpTransport, open_transport
 
     problems: list[str] = []
 
@@ -122,15 +124,23 @@ def _try_out(config: Path) -> list[str]:
             problems.append(f"{what}: {getattr(error, 'detail', '') or error}")
             return None
 
-    with wiring.running(config) as runtime:
-        attempt("database", runtime.database.ping)
-        attempt("key_value", runtime.engines.ping)
-        for tenant in runtime.settings.tenants.values():
-            for entry in tenant.connections:
-                where = f"{tenant.id}: connections[{entry.id}]"
-                connection = attempt(where, lambda t=tenant, e=entry: runtime.connection(t, e.id))
-                if connection is not None:
-                    problems += [f"{where}: {message}" for message in attempt(where, connection.check_live) or []]
+    try:
+        with wiring.running(config) as runtime:
+            attempt("database", runtime.database.ping)
+            attempt("key_value", runtime.engines.ping)
+            transports = {tenant.mail.transport for tenant in runtime.settings.tenants.values()}
+            for address in sorted(transports):
+                transport = open_transport(address, Path(runtime.settings.root))
+                if isinstance(transport, SmtpTransport):
+                    attempt(f"mail.transport: {transport}", transport.check)
+            for tenant in runtime.settings.tenants.values():
+                for entry in tenant.connections:
+                    where = f"{tenant.id}: connections[{entry.id}]"
+                    connection = attempt(where, partial(runtime.connection, tenant, entry.id))
+                    if connection is not None:
+                        problems += [f"{where}: {message}" for message in attempt(where, connection.check_live) or []]
+    except (BrokerError, OSError) as error:
+        problems.append(f"stores: {getattr(error, 'detail', '') or error}")
     return problems
 
 

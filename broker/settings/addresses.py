@@ -62,7 +62,8 @@ def _transport(value: str) -> str:
     if value == "console:":
         return value
     if value.startswith(MAILDIR):
-        if not value.removeprefix(MAILDIR) or "\0" in value:
+        folder = value.removeprefix(MAILDIR)
+        if not folder or folder.startswith("//") or any(character in folder for character in "?#\0"):
             raise wrong("names no folder; maildir:var/mail would be right")
         return value
     example = "smtp://user:password@host:587?tls=starttls"
@@ -79,10 +80,10 @@ def _transport(value: str) -> str:
 
 def _transport_options(parts: SplitResult) -> None:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    tls = options.pop("tls", "starttls")
-    if options:
-        raise wrong("has an option we do not know; ?tls=starttls or ?tls=none would be right")
-    if tls not in ("starttls", "none") or (parts.scheme == "smtps" and parts.query):
+    tls = options.pop("tls", None)
+    if options.keys() - {"ca_bundle"}:
+        raise wrong("has an option we do not know; ?tls=starttls, ?tls=none or ?ca_bundle=file would be right")
+    if tls not in ((None,) if parts.scheme == "smtps" else (None, "starttls", "none")):
         raise wrong("has a tls we do not know; smtps://, ?tls=starttls or ?tls=none would be right")
     if tls == "none" and parts.username and parts.hostname not in LOOPBACK_HOSTS:
         raise wrong("would send its password in the clear; ?tls=starttls or smtps:// would be right")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -98,7 +99,7 @@ class _Loader:
 
     def _read(self, path: Path) -> Table | None:
         node, content = read(path, self.problems)
-        self.contents.append(path.name.encode() + b"\0" + content)
+        self.contents.append(os.fsencode(path.name) + b"\0" + content)
         if node is not None:
             self.references.resolve(node)
         return node

@@ -54,7 +54,7 @@ class Mail(SettingsModel):
         default="maildir:var/mail", examples=["smtp://user:password@mail.acme.example:587?tls=starttls", "console:"]
     )
     """`smtp://user:password@host:587?tls=starttls` (STARTTLS is the default but on loopback; `?tls=none` turns it off),
-    `smtps://host`, `maildir:folder`, or `console:`."""
+    `smtps://host` (both take `ca_bundle=file`, too), `maildir:folder`, or `console:`."""
     only_to: tuple[RecipientPattern, ...] = Field(default=(), examples=[["*@acme.example"]])
     """Mail goes to these addresses only, and to nobody else: for environments that hold real addresses."""
 
