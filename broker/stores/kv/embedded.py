@@ -209,7 +209,8 @@ class EmbeddedValkey:
         except OSError:
             lines = []
         said = [line for line in lines[-12:] if line.strip() and not line.startswith(" ")]
-        return f"status {" ".join(said[-1:]) or 'nothing'}"
+        last = said[-1] if said else "nothing"
+        return f"status {status}; {self._folder / 'valkey.log'} says: {last}"
 
 
 def find_server() -> Path:
