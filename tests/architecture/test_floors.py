@@ -16,7 +16,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     # package: where it may be imported. Nothing else may, not even for a type.
     "flask": (*WEB, "broker/__init__.py"),
     "werkzeug": (*WEB, "broker/wsgi.py"),
-    "flask_wtf": ("broker/web/forms*", "broker/web/shield*", "broker/demo/*"),
+    "flask_wtf": ("broker/web/forms*", "broker/web/shield*", "broker/demo/*", "broker/testing/*"),
     "wtforms": ("broker/web/*", "broker/demo/*"),
     "authlib": ("broker/oidc/*", "broker/services/*", "broker/testing/*"),
     "redis": ("broker/stores/kv/*", "broker/testing/*"),
