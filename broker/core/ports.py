@@ -142,7 +142,10 @@ class Users(Protocol):
         """A new person; `kinds` names the identifiers that sign them in. Raises `IdentifierTaken`."""
 
     def update(self, id: UserId, change: Callable[[User], User]) -> User:
-        """Everything but the password and the epoch. Raises `IdentifierTaken`, `LookupError`."""
+        """Everything but the password and the epoch. Raises `IdentifierTaken`, `LookupError`.
+
+        `updated_at` follows the clock; `must_change_password` may be set here, never cleared (`ValueError`).
+        """
 
     def hash_of(self, id: UserId) -> str | None: ...
 
@@ -181,6 +184,9 @@ class Tickets(Protocol):
     def void(self, user: UserId, now: datetime) -> int:
         """Mark every unused ticket of somebody as replaced."""
 
+    def sweep(self, before: datetime) -> int:
+        """Remove those that expired before then: housekeeping, never relied upon. Returns how many."""
+
 
 class Outbox(Protocol):
     def put(self, job: Job) -> None: ...
@@ -192,7 +198,10 @@ class Outbox(Protocol):
         """Remember that a mail of a kind was queued to an address."""
 
     def claim(self, now: datetime, lease: timedelta, limit: int = 20) -> list[Job]:
-        """Take due jobs for a while; nobody else gets them until the lease ends (a crash gives them back)."""
+        """Take due jobs for a while; nobody else gets them until the lease ends (a crash gives them back).
+
+        `attempts` counts earlier claims, also those that ended in a crash.
+        """
 
     def done(self, id: str, now: datetime) -> None:
         """Finished: the payload is wiped."""
@@ -204,6 +213,9 @@ class Outbox(Protocol):
 
     def depth(self) -> Mapping[str, int]:
         """How many are `new`, `done`, `dead`."""
+
+    def sweep(self, before: datetime) -> int:
+        """Remove jobs done before then, and notes older than that; dead jobs stay. Returns how many."""
 
 
 class Audit(Protocol):

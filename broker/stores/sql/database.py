@@ -1,0 +1,189 @@
+"""One database: transactions over all the stores."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
+
+from broker.core.errors import Unavailable
+from broker.core.ports import Clock, Entropy, Vault
+from broker.stores.sql import schema
+from broker.stores.sql.audit import SqlAudit
+from broker.stores.sql.consents import SqlConsents
+from broker.stores.sql.engine import PATIENCE, Engines
+from broker.stores.sql.keys import SqlKeys
+from broker.stores.sql.outbox import SqlOutbox
+from broker.stores.sql.statements import Statements, unavailable
+from broker.stores.sql.tables import meta
+from broker.stores.sql.tickets import SqlTickets
+from broker.stores.sql.users import SqlUsers
+
+_MARKER = select(meta.c.value).where(meta.c.name == schema.MARKER)
+
+
+class SqlUnitOfWork:
+    """Implements `broker.core.ports.UnitOfWork`. Good for one `with` block, in one thread."""
+
+    __slots__ = ("_clock", "_entropy", "_statements", "_vault")
+
+    def __init__(self, statements: Statements, clock: Clock, entropy: Entropy, vault: Vault) -> None:
+        self._statements = statements
+        self._clock = clock
+        self._entropy = entropy
+        self._vault = vault
+
+    @property
+    def users(self) -> SqlUsers:
+        return SqlUsers(self._statements, self._clock, self._vault)
+
+    @property
+    def tickets(self) -> SqlTickets:
+        return SqlTickets(self._statements, self._entropy, self._vault)
+
+    @property
+    def outbox(self) -> SqlOutbox:
+        return SqlOutbox(self._statements, self._vault)
+
+    @property
+    def audit(self) -> SqlAudit:
+        return SqlAudit(self._statements)
+
+    @property
+    def consents(self) -> SqlConsents:
+        return SqlConsents(self._statements)
+
+    @property
+    def keys(self) -> SqlKeys:
+        return SqlKeys(self._statements, self._vault)
+
+
+class SqlDatabase:
+    """Implements `broker.core.ports.Database` on SQLite or PostgreSQL. Safe over threads, and after a fork."""
+
+    def __init__(self, url: str, clock: Clock, entropy: Entropy, vault: Vault) -> None:
+        """Connects to nothing yet; call `upgrade()` before the first use.
+
+        `url`: `sqlite:///var/homerealm.db` (relative to the working directory), `sqlite:////var/lib/homerealm.db`, or
+        `postgresql://user:password@host/name`. Raises `ConfigurationError`, `Unavailable`.
+        """
+        self._engines = Engines(url)
+        self._clock = clock
+        self._entropy = entropy
+        self._vault = vault
+        self._marker: str | None = None
+        self._forked()
+
+    @contextmanager
+    def writing(self) -> Iterator[SqlUnitOfWork]:
+        """Raises `Unavailable`, and then nothing was written. One at a time in a thread: `RuntimeError` otherwise."""
+        self._check_fork()
+        if getattr(self._here, "writing", False):
+            raise RuntimeError("this thread is inside writing() already: pass the unit of work on")
+        # In a queue here, since SQLite's own way to wait is to try again after a nap: slower, and unfair.
+        queue = self._queue if self._engines.is_sqlite else None
+        if queue is not None and not queue.acquire(timeout=PATIENCE):
+            raise Unavailable("database: other writers did not finish in time", code="database.unavailable")
+        self._here.writing = True
+        try:
+            with self._transaction(self._engines.writer, writable=True) as work:
+                yield work
+        finally:
+            self._here.writing = False
+            if queue is not None:
+                queue.release()
+
+    @contextmanager
+    def reading(self) -> Iterator[SqlUnitOfWork]:
+        """Raises `Unavailable`. Writing through it raises `RuntimeError`."""
+        self._check_fork()
+        with self._transaction(self._engines.reader, writable=False) as work:
+            yield work
+
+    def marker(self) -> str:
+        """Raises `Unavailable`."""
+        if self._marker is None:
+            self._marker = self._read_marker()
+        return self._marker
+
+    def ping(self) -> None:
+        """Reads a row that every complete database has."""
+        self._read_marker()
+
+    def upgrade(self) -> None:
+        """Bring the tables to what this version needs. Any number of processes may do it at once.
+
+        Raises `ConfigurationError` for a database of a newer version, or of somebody else; `Unavailable`.
+        """
+        self._check_fork()
+        with self._typed_errors():
+            schema.upgrade(self._engines, self._entropy)
+
+    def revision(self) -> str | None:
+        """The revision of the stored schema; None for an empty database. Raises `Unavailable`."""
+        self._check_fork()
+        with self._typed_errors():
+            return schema.revision(self._engines.reader)
+
+    def close(self) -> None:
+        """Give all connections back. It can be used again afterwards."""
+        self._check_fork()
+        self._engines.close()
+
+    def _read_marker(self) -> str:
+        self._check_fork()
+        with self._typed_errors(), self._engines.reader.connect() as connection:
+            found = connection.execute(_MARKER).scalar()
+        if found is None:
+            raise Unavailable("database: it has no tables yet: run `homerealm db upgrade`", code="database.unavailable")
+        return str(found)
+
+    @contextmanager
+    def _transaction(self, engine: Engine, *, writable: bool) -> Iterator[SqlUnitOfWork]:
+        with self._typed_errors():
+            connection = engine.connect()
+            try:
+                transaction = connection.begin()
+            except BaseException:
+                connection.close()
+                raise
+        statements = Statements(connection, writable=writable)
+        try:
+            yield SqlUnitOfWork(statements, self._clock, self._entropy, self._vault)
+            if statements.failed is not None:
+                # Whoever caught it inside the block did not make it good.
+                raise statements.failed
+            with self._typed_errors():
+                if writable:
+                    transaction.commit()
+        finally:
+            statements.finish()
+            with suppress(SQLAlchemyError, self._driver_error):
+                # Rolls back whatever is not committed.
+                connection.close()
+
+    @contextmanager
+    def _typed_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (DBAPIError, SQLAlchemyTimeout, self._driver_error) as error:
+            raise unavailable(error) from error
+
+    @property
+    def _driver_error(self) -> type[Exception]:
+        return self._engines.driver_error
+
+    def _check_fork(self) -> None:
+        if os.getpid() != self._process:
+            self._engines.forget()
+            self._forked()
+
+    def _forked(self) -> None:
+        self._process = os.getpid()
+        self._queue = threading.Lock()
+        self._here = threading.local()

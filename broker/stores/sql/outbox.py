@@ -1,0 +1,145 @@
+"""The queue of mails and jobs, written in the transaction of their cause (SECURITY 7)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, bindparam, delete, func, insert, or_, select, update
+
+from broker.core.mail import Job, JobKind
+from broker.core.ports import Vault
+from broker.core.values import TenantId
+from broker.stores.sql.identities import dump
+from broker.stores.sql.statements import Statements
+from broker.stores.sql.tables import mail_log, outbox
+
+NEW, DONE, DEAD = "new", "done", "dead"
+
+_ID = outbox.c.id == bindparam("p_id")
+_ADD = insert(outbox)
+_DUE = (
+    select(
+        outbox.c.id,
+        outbox.c.tenant,
+        outbox.c.kind,
+        outbox.c.payload,
+        outbox.c.queued_at,
+        outbox.c.due_at,
+        outbox.c.attempts,
+    )
+    .where(
+        outbox.c.state == NEW,
+        outbox.c.due_at <= bindparam("p_now"),
+        or_(outbox.c.leased_until.is_(None), outbox.c.leased_until <= bindparam("p_now")),
+    )
+    .order_by(outbox.c.due_at, outbox.c.id)
+    .limit(bindparam("p_limit"))
+    # Where the engine can, workers do not wait for each other; SQLite has one writer at a time anyway.
+    .with_for_update(skip_locked=True)
+)
+_ONE = update(outbox).where(_ID, outbox.c.state == NEW)
+_LEASE = _ONE.values(leased_until=bindparam("p_until"), attempts=outbox.c.attempts + 1)
+_RETRY = _ONE.values(due_at=bindparam("p_due"), error=bindparam("p_error"), leased_until=None)
+_FINISH = _ONE.values(
+    state=bindparam("p_state"),
+    error=bindparam("p_error"),
+    finished_at=bindparam("p_now"),
+    payload=None,
+    leased_until=None,
+)
+_DEPTH = select(outbox.c.state, func.count().label("many")).group_by(outbox.c.state)
+_NOTE = insert(mail_log)
+_RECENT = select(func.count().label("many")).where(
+    mail_log.c.tenant == bindparam("p_tenant"),
+    mail_log.c.kind == bindparam("p_kind"),
+    mail_log.c.key == bindparam("p_key"),
+    mail_log.c.at >= bindparam("p_since"),
+)
+_SWEEP = delete(outbox).where(outbox.c.state == DONE, outbox.c.finished_at < bindparam("p_before"))
+_SWEEP_LOG = delete(mail_log).where(mail_log.c.at < bindparam("p_before"))
+
+
+class SqlOutbox:
+    """Implements `broker.core.ports.Outbox`."""
+
+    def __init__(self, statements: Statements, vault: Vault) -> None:
+        self._statements = statements
+        self._vault = vault
+
+    def put(self, job: Job) -> None:
+        self._statements.change(
+            _ADD,
+            {
+                "id": job.id,
+                "tenant": job.tenant,
+                "kind": job.kind.value,
+                "payload": self._vault.seal(dump(job.payload).encode(), _place(job.id)),
+                "state": NEW,
+                "queued_at": job.queued_at,
+                "due_at": job.due_at,
+                "attempts": job.attempts,
+                "error": "",
+            },
+        )
+
+    def recent(self, tenant: str, kind: str, key: str, since: datetime) -> int:
+        row = self._statements.one(_RECENT, {"p_tenant": tenant, "p_kind": kind, "p_key": key, "p_since": since})
+        return 0 if row is None else int(row.many)
+
+    def note(self, tenant: str, kind: str, key: str, at: datetime) -> None:
+        self._statements.change(_NOTE, {"tenant": tenant, "kind": kind, "key": key, "at": at})
+
+    def claim(self, now: datetime, lease: timedelta, limit: int = 20) -> list[Job]:
+        """Longest due first; `attempts` counts the earlier claims, also those that ended in a crash.
+
+        A job that does not open with this installation's key is given up, not handed out.
+        """
+        self._statements.must_write()
+        jobs = []
+        for row in self._statements.all(_DUE, {"p_now": now, "p_limit": limit}):
+            try:
+                payload = json.loads(self._vault.open(row.payload, _place(row.id)))
+            except ValueError:
+                self.dead(row.id, "its payload was sealed with another key", now)
+                continue
+            if self._statements.change(_LEASE, {"p_id": row.id, "p_until": now + lease}) == 1:
+                jobs.append(_job(row, payload))
+        return jobs
+
+    def done(self, id: str, now: datetime) -> None:
+        self._statements.change(_FINISH, {"p_id": id, "p_state": DONE, "p_error": "", "p_now": now})
+
+    def retry(self, id: str, due: datetime, error: str) -> None:
+        self._statements.change(_RETRY, {"p_id": id, "p_due": due, "p_error": error})
+
+    def dead(self, id: str, error: str, now: datetime) -> None:
+        self._statements.change(_FINISH, {"p_id": id, "p_state": DEAD, "p_error": error, "p_now": now})
+
+    def depth(self) -> Mapping[str, int]:
+        counted = {NEW: 0, DONE: 0, DEAD: 0}
+        counted.update((str(row.state), int(row.many)) for row in self._statements.all(_DEPTH))
+        return counted
+
+    def sweep(self, before: datetime) -> int:
+        return self._statements.change(_SWEEP, {"p_before": before}) + self._statements.change(
+            _SWEEP_LOG, {"p_before": before}
+        )
+
+
+def _place(id: str) -> str:
+    return f"outbox:payload:{id}"
+
+
+def _job(row: Row[Any], payload: Mapping[str, str]) -> Job:
+    return Job(
+        id=row.id,
+        tenant=TenantId(row.tenant),
+        kind=JobKind(row.kind),
+        payload=payload,
+        queued_at=row.queued_at,
+        due_at=row.due_at,
+        attempts=row.attempts,
+    )
