@@ -51,6 +51,7 @@ class OidcSettings(OAuthSettings):
     jwks_uri: ServiceAddress | None = None
     """With `authorization_endpoint` and `token_endpoint`: nothing is discovered."""
     end_session_endpoint: WebAddress | None = None
+    """Where people sign out, when it cannot be discovered."""
     algorithms: tuple[Algorithm, ...] = Field(default=("RS256", "ES256", "PS256", "EdDSA"), min_length=1)
     """Signatures that we accept on ID tokens. What the provider announces plays no part."""
     userinfo: bool = True

@@ -86,7 +86,9 @@ class OAuthSettings(UpstreamSettings):
     authorization_endpoint: WebAddress | None = None
     """Where people sign in, when it cannot be discovered."""
     token_endpoint: ServiceAddress | None = None
+    """Where codes are exchanged, when it cannot be discovered."""
     userinfo_endpoint: ServiceAddress | None = None
+    """Where claims are read, when it cannot be discovered."""
     parameters: Mapping[str, str] = Field(default={}, examples=[{"domain_hint": "acme.example"}])
     """Further parameters of the authorization request, as the provider documents them."""
     claims: Mapping[str, str] = Field(default={}, examples=[{"preferred_username": "upn", "name": "profile.real_name"}])

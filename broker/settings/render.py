@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from broker.settings.client import ClientSettings
 from broker.settings.connection import ConnectionSettings, ResetSettings, SettingsModel
 from broker.settings.model import AdminSettings, BrokerFile, TenantFile
-from broker.settings.schema import schema
+from broker.settings.schema import meaning, schema
 from broker.settings.types import DURATION_PATTERN, format_duration
 
 _WIDTH = 100
@@ -90,7 +90,7 @@ def _example_fields(
         key = info.alias or name
         if key in skip:
             continue
-        yield from _prose(info.description, indent)
+        yield from _prose(meaning(model, name), indent)
         inner = _model_in(info.annotation)
         spaces = " " * indent
         if key in known:
@@ -214,14 +214,14 @@ def _rows(
             continue
         inner = _model_in(info.annotation)
         listed = inner is not None and _is_list(info)
-        meaning = _cell(info.description)
+        words = _cell(meaning(model, name))
         if inner is ConnectionSettings:
-            yield f"| `{prefix}{key}` | list of mappings | | {meaning} See [below](#connections). |"
+            yield f"| `{prefix}{key}` | list of mappings | | {words} See [below](#connections). |"
             continue
         value = (
             "list of mappings" if listed else "mapping" if inner else _words(definition["properties"][key], definitions)
         )
-        yield f"| `{prefix}{key}` | {value} | {_default(info, inner)} | {meaning} |"
+        yield f"| `{prefix}{key}` | {value} | {_default(info, inner)} | {words} |"
         if inner is not None and issubclass(inner, SettingsModel):
             below = definitions[inner.__name__]
             yield from _rows(inner, below, definitions, f"{prefix}{key}{'[]' if listed else ''}.", ())

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from broker.settings.connection import ConnectionSettings
@@ -25,6 +26,9 @@ def schema(types: Mapping[str, type[ConnectionSettings]]) -> dict[str, Any]:
     connections = []
     for name, model in sorted(types.items()):
         entry = copy.deepcopy(definitions[refs[model]])
+        for key, info in model.model_fields.items():
+            if words := meaning(model, key):
+                entry["properties"][info.alias or key]["description"] = words
         entry["properties"]["type"] = {"const": name, "description": f"`{name}`"}
         entry["title"] = name
         definitions[f"connection-{name}"] = entry
@@ -50,6 +54,15 @@ def schema(types: Mapping[str, type[ConnectionSettings]]) -> dict[str, Any]:
         "else": {"$ref": f"#/$defs/{refs[BrokerFile]}"},
         "$defs": dict(sorted(definitions.items())),
     }
+
+
+def meaning(model: type[BaseModel], name: str) -> str | None:
+    """The documentation of a key: its own, or that of the model it was inherited from with another default."""
+    for ancestor in model.__mro__:
+        info = ancestor.model_fields.get(name) if issubclass(ancestor, BaseModel) else None
+        if info is not None and info.description:
+            return info.description
+    return None
 
 
 def _overlay(tenant: Mapping[str, Any]) -> dict[str, Any]:
