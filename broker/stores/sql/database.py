@@ -122,7 +122,7 @@ class SqlDatabase:
         """
         self._check_fork()
         with self._typed_errors():
-            schema.upgrade(self._engines, self._entropy)
+            schema.upgrade(self._engines, self._clock, self._entropy)
 
     def revision(self) -> str | None:
         """The revision of the stored schema; None for an empty database. Raises `Unavailable`."""

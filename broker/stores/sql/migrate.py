@@ -14,7 +14,6 @@ from sqlalchemy import Connection, create_engine, event, insert, inspect, select
 from sqlalchemy.pool import NullPool
 
 from broker.core.errors import ConfigurationError
-from broker.core.ports import Entropy
 from broker.stores.sql.engine import Engines, prepare_sqlite
 from broker.stores.sql.schema import HEAD, MARKER
 from broker.stores.sql.tables import meta, metadata
@@ -24,8 +23,8 @@ _LOCK = 0x686F6D65
 """The number of PostgreSQL's advisory lock for migrations: ASCII `home`."""
 
 
-def migrate(engines: Engines, entropy: Entropy, *, to: str = HEAD) -> None:
-    """One transaction from the stored revision to `to`.
+def migrate(engines: Engines, marker: str) -> None:
+    """One transaction from the stored revision to the newest. `marker` is kept by a database that has none.
 
     Raises `ConfigurationError` for a database of a newer version or of another program, and for rows that refer to
     nothing afterwards; then nothing was changed.
@@ -35,13 +34,13 @@ def migrate(engines: Engines, entropy: Entropy, *, to: str = HEAD) -> None:
         _check_known(connection, script)
 
         def steps(revision: Any, _: object) -> Any:
-            return script._upgrade_revs(to, revision)
+            return script._upgrade_revs(HEAD, revision)
 
-        with EnvironmentContext(Config(), script, fn=steps, destination_rev=to) as environment:
+        with EnvironmentContext(Config(), script, fn=steps, destination_rev=HEAD) as environment:
             environment.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
             environment.run_migrations()
         if connection.execute(select(meta.c.value).where(meta.c.name == MARKER)).scalar() is None:
-            connection.execute(insert(meta), {"name": MARKER, "value": entropy.token(16)})
+            connection.execute(insert(meta), {"name": MARKER, "value": marker})
         _check_references(connection, engines)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, inspect, text
 
-from broker.core.ports import Entropy
+from broker.core.ports import Clock, Entropy
 from broker.stores.sql.engine import Engines
 
 HEAD = "0001"
@@ -28,13 +28,14 @@ def revision(engine: Engine) -> str | None:
         return None if found is None else str(found)
 
 
-def upgrade(engines: Engines, entropy: Entropy) -> None:
+def upgrade(engines: Engines, clock: Clock, entropy: Entropy) -> None:
     """Nothing to do is the usual case, and takes one query or two."""
     with _alone(engines):
         if revision(engines.reader) != HEAD:
             from broker.stores.sql.migrate import migrate
 
-            migrate(engines, entropy)
+            marker = f"{int(clock.now().timestamp())}.{entropy.token(16)}"
+            migrate(engines, marker)
 
 
 @contextmanager
