@@ -6,6 +6,7 @@ import hmac
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,8 +61,9 @@ class _Loader:
     ) -> None:
         self.config_dir = config_dir
         self.root = config_dir.absolute().parent
-        self.connection_settings = connection_settings
-        self.known_types = known_types
+        # A type may be another package's, and looking for it reads the metadata of every installed distribution.
+        self.connection_settings = cache(connection_settings)
+        self.known_types = cache(lambda: sorted(known_types()))
         self.problems = Problems()
         self.references = References(self.root, environ, self.problems)
         self.contents: list[bytes] = []
@@ -231,7 +233,7 @@ class _Loader:
         if not isinstance(type_node, Scalar) or not type_node.text:
             position = type_node.position if type_node else node.position
             self.problems.add(
-                position, f"{prefix}.type", f"is missing; one of {', '.join(sorted(self.known_types()))} would be right"
+                position, f"{prefix}.type", f"is missing; one of {', '.join(self.known_types())} would be right"
             )
             return None
         try:
@@ -241,7 +243,7 @@ class _Loader:
             self.problems.add(type_node.position, f"{prefix}.type", message)
             return None
         if model is None:
-            known = sorted(self.known_types())
+            known = self.known_types()
             hint = guess(type_node.text, known)
             listed = f"types that exist: {', '.join(known)}"
             message = "is not a type of connection that exists; " + (
