@@ -68,14 +68,14 @@ def judge(
         return TicketState.MANGLED
     if ticket.purpose is not purpose or ticket.directory != directory:
         return TicketState.ELSEWHERE
+    if user is None or user.blocked:
+        return TicketState.ACCOUNT_OFF
     if ticket.used_at is not None:
         return TicketState.USED
     if ticket.replaced_at is not None:
         return TicketState.REPLACED
     if now >= ticket.expires_at:
         return TicketState.EXPIRED
-    if user is None or user.blocked:
-        return TicketState.ACCOUNT_OFF
     if user.epoch != ticket.epoch or (ticket.address is not None and ticket.address != user.email):
         return TicketState.VOID
     return TicketState.VALID

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from broker import resources
 from broker.core.errors import ConnectionFailed
-from broker.core.ports import Fetcher
+from broker.core.ports import Clock, Fetcher
 from broker.core.tenant import Egress
 from broker.services.clock import SystemClock
 from broker.services.fetcher import HttpFetcher
@@ -46,12 +46,12 @@ class Visitor:
 
 
 class RelyingParty:
-    def __init__(self, here: str, broker: str, fetcher: Fetcher | None) -> None:
+    def __init__(self, here: str, broker: str, fetcher: Fetcher | None, clock: Clock) -> None:
         self.here, self.broker = here, broker
         self.entropy = SystemEntropy()
         self.fetcher = fetcher or HttpFetcher(Egress(allow=("127.0.0.0/8", "::1/128")))
         self.upstream = AuthlibClients(self.fetcher)
-        self.verifier = UpstreamVerifier(self.fetcher, SystemClock())
+        self.verifier = UpstreamVerifier(self.fetcher, clock)
         self.visitors: dict[str, Visitor] = {}
         folder = resources.templates() / "demo"
         self.pages = Environment(loader=FileSystemLoader(folder), autoescape=select_autoescape())
@@ -163,9 +163,9 @@ def _with_cookie(response: AnyResponse, key: str) -> AnyResponse:
     return response
 
 
-def create_relying_party(here: str, broker: str, fetcher: Fetcher | None = None) -> Flask:
+def create_relying_party(here: str, broker: str, fetcher: Fetcher | None = None, clock: Clock | None = None) -> Flask:
     """The demo's app at `here`, signing people in at the broker at `broker`."""
-    site = Site(RelyingParty(here, broker, fetcher))
+    site = Site(RelyingParty(here, broker, fetcher, clock or SystemClock()))
     app = Flask("demo-app", static_folder=None, template_folder=None)
     for rule, view in (
         ("/", site.home), ("/help", site.help), ("/login/<tenant>", site.login), ("/callback/<tenant>", site.callback),

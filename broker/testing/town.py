@@ -156,7 +156,7 @@ class Town:
         )
         self.world["login.test"] = self.broker.app
         self.world["contoso.test"] = self.upstream.app
-        self.world["app.test"] = create_relying_party("https://app.test", base, self.fetcher)
+        self.world["app.test"] = create_relying_party("https://app.test", base, self.fetcher, self.clock)
 
     def _house(self, name: str, host: str, base: str, tenants: dict[str, str], key_value: str) -> House:
         config = self.folder / name / "config"

@@ -156,7 +156,9 @@ def home(current: Visit, done: Redeemed) -> AnyResponse:
     waiting = done.transaction
     if waiting is not None:
         clean = waiting.reauthenticate() if waiting.identity is not None else waiting
-        known = clean.recognise(done.identity, done.user.id, done.user.epoch, session.id)
+        known = clean.note("password_changed", done.user.label).recognise(
+            done.identity, done.user.id, done.user.epoch, session.id
+        )
         following = keep(current, waiting, flow.ask(current.tenant, known))
         if done.after is AfterReset.APP:
             return follow(current, following)

@@ -6,6 +6,7 @@ language: macros and blocks then find their words without a look-up by request; 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from gettext import NullTranslations
@@ -19,6 +20,8 @@ from markupsafe import Markup, escape
 from broker.web import texts
 from broker.web.assets import Assets
 from broker.web.pages import Chrome, Page
+
+_ADDRESS = re.compile(r"(https?://[^\s<>\"']*[\w/=&-])")
 
 
 class _Shared(BytecodeCache):
@@ -95,9 +98,17 @@ def _filters(language: str, translations: NullTranslations) -> dict[str, Callabl
     def duration(value: timedelta | int) -> str:
         return texts.duration(value, translations)
 
-    return {"moment": moment, "duration": duration, "bdi": bdi}
+    return {"moment": moment, "duration": duration, "bdi": bdi, "linked": linked}
 
 
 def bdi(text: str) -> Markup:
     """A name or an address within a sentence, isolated from its direction (Unicode Bidirectional Algorithm)."""
     return Markup("<bdi>") + escape(text) + Markup("</bdi>")
+
+
+def linked(text: str) -> Markup:
+    """A plain text with its addresses as links, everything else escaped."""
+    return Markup("").join(
+        Markup('<a href="{0}">{0}</a>').format(part) if _ADDRESS.fullmatch(part) else escape(part)
+        for part in _ADDRESS.split(text)
+    )

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 import redis
-from broker.stores.kv.embedded import EmbeddedValkey
 
+from broker.stores.kv.embedded import EmbeddedValkey
 from broker.testing.town import Town
 
 
 @pytest.fixture(scope="session")
 def key_values(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """Two databases of one real Valkey."""
-    server = EmbeddedValkey(tmp_path_factory.mktemp("kv"))
-    url = server.start()
-    yield f"{url}?db=0", f"{url}?db=1"
-    server.stop()
+    """Two real Valkeys: the broker's, and the upstream's."""
+    servers = EmbeddedValkey(tmp_path_factory.mktemp("kv")), EmbeddedValkey(tmp_path_factory.mktemp("kv"))
+    yield servers[0].start(), servers[1].start()
+    for server in servers:
+        server.stop()
 
 
 @pytest.fixture(params=[False, True], ids=["alone", "mounted"])
@@ -35,7 +35,8 @@ def build_town(
 
     def build(**how: Any) -> Town:
         for url in key_values:
-            redis.Redis.from_url(url).flushdb()
+            with redis.Redis.from_url(url) as client:
+                client.flushall()
         town = Town(tmp_path / f"town{len(towns)}", key_values, seed=request.node.nodeid, **how)
         towns.append(town)
         return town
