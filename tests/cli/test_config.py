@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,32 @@ def test_every_key_of_every_connection_is_documented() -> None:
         if not meaning(model, key)
     ]
     assert missing == []
+
+
+def test_check_live_tries_the_stores_the_mail_server_and_every_connection(folder: Path) -> None:
+    with socket.socket() as deaf:
+        # Bound and not listening: whoever connects is refused, and nobody else gets the port meanwhile.
+        deaf.bind(("127.0.0.1", 0))
+        port = deaf.getsockname()[1]
+        (folder / "broker.yaml").write_text(f"mail: {{transport: 'smtp://127.0.0.1:{port}'}}\n")
+        (folder / "tenants" / "acme.yaml").write_text(
+            TENANT.replace(
+                "clients:", "  - {id: sso, type: oidc, issuer: 'https://127.0.0.1:1', client_id: a}\nclients:"
+            )
+        )
+        assert run("check").exit_code == 0
+        done = run("check", "--live")
+    assert done.exit_code == 2
+    mail, live, test = done.stderr.splitlines()
+    assert mail.startswith(f"mail.transport: smtp://127.0.0.1:{port}: ")
+    assert live.startswith("acme: connections[sso]: ")
+    assert test.startswith("test-acme: connections[sso]: ")
+
+
+def test_check_live_says_which_store_is_out_of_reach(folder: Path) -> None:
+    (folder / "broker.yaml").write_text("database: sqlite:///broker.yaml/db\nkey_value: redis://127.0.0.1:1\n")
+    (folder.parent / "broker.yaml").write_text("a file where a folder is needed")
+    done = run("check", "--live")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("stores: ")
+    assert len(done.stderr.splitlines()) == 1
