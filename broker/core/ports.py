@@ -185,9 +185,6 @@ class Tickets(Protocol):
         """Mark every unused ticket of somebody as replaced."""
 
     def sweep(self, before: datetime) -> int:
-        """Forget those that expired before. Only saves space: an expired ticket is refused anyway."""
-
-    def sweep(self, before: datetime) -> int:
         """Remove those that expired before then: housekeeping, never relied upon. Returns how many."""
 
 
@@ -216,9 +213,6 @@ class Outbox(Protocol):
 
     def depth(self) -> Mapping[str, int]:
         """How many are `new`, `done`, `dead`."""
-
-    def sweep(self, before: datetime) -> int:
-        """Forget what was done before, and the notes of mails from before. The dead stay for the operator."""
 
     def sweep(self, before: datetime) -> int:
         """Remove jobs done before then, and notes older than that; dead jobs stay. Returns how many."""
