@@ -25,8 +25,8 @@ from broker.services.mail_render import MailRenderer
 from broker.services.mailer import MailDeferred, MailRefused, ServerDown, Transport
 
 LEASE = timedelta(seconds=60)
-LONGEST_JOB = timedelta(seconds=30)
-"""A mail server is given up after 25 s; no job is begun when less than this is left of its lease."""
+LONGEST_JOB = timedelta(seconds=50)
+"""A mail server is given up before that; no job is begun when less than this is left of its lease."""
 BATCH = 20
 IDLE = 0.25
 """Seconds between two looks at an empty outbox."""
@@ -34,6 +34,8 @@ FIRST_RETRY = timedelta(seconds=2)
 LONGEST_RETRY = timedelta(hours=1)
 GIVE_UP = timedelta(days=2)
 MAINTENANCE = timedelta(minutes=1)
+KEPT = timedelta(days=30)
+"""How long what is finished or expired can still be looked up."""
 
 log = structlog.get_logger("homerealm.worker")
 
@@ -185,12 +187,15 @@ class Worker:
             work.outbox.dead(job.id, _short(error), runtime.clock.now())
 
     def _maintain(self) -> None:
-        """Once a minute: signing keys that are due to be made, to sign, or to go."""
+        """Once a minute: signing keys that are due to be made, to sign, or to go; and rows that nobody needs."""
         runtime = self.runtime
         now = runtime.clock.now()
         if self._maintained_at is None or now - self._maintained_at >= MAINTENANCE:
             self._maintained_at = now
             runtime.signing.rotate_due(runtime.settings.tenants.values())
+            with runtime.database.writing() as work:
+                work.outbox.sweep(now - KEPT)
+                work.tickets.sweep(now - KEPT)
 
 
 def delay(job: Job) -> timedelta:

@@ -24,8 +24,8 @@ from broker.core.values import Secret
 
 TIMEOUT = 10.0
 """Seconds for one answer of a mail server."""
-DEADLINE = 25.0
-"""Seconds for one delivery, all answers together: less than half of an outbox lease."""
+DEADLINE = 20.0
+"""Seconds for one delivery once connected, all answers together: much less than a lease of the outbox."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE = re.compile(r"[^A-Za-z0-9_@.+-]")
 
@@ -71,20 +71,6 @@ def open_transport(url: str, root: Path) -> Transport:
         raise ConfigurationError([f"mail.transport: {error}"]) from None
     known = "smtp://, smtps://, maildir:<folder>, console:"
     raise ConfigurationError([f"mail.transport: {parts.scheme or 'this'} is not one; there are {known}"])
-
-
-class Transports:
-    """Opened transports by their address. One for each loaded configuration."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._opened: dict[str, Transport] = {}
-
-    def __call__(self, url: str) -> Transport:
-        """Raises `ConfigurationError`."""
-        if url not in self._opened:
-            self._opened[url] = open_transport(url, self._root)
-        return self._opened[url]
 
 
 def _smtp(parts: SplitResult, root: Path) -> SmtpTransport:

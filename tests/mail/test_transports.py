@@ -23,7 +23,6 @@ from broker.services.mailer import (
     MailRefused,
     ServerDown,
     SmtpTransport,
-    Transports,
     open_transport,
 )
 from broker.testing.authority import Authority
@@ -294,13 +293,6 @@ def test_mail_leaves_the_machine_encrypted_unless_it_says_otherwise(
     transport = open_transport(url, tmp_path)
     assert isinstance(transport, SmtpTransport)
     assert (transport.host, transport.port, transport.tls) == (host, port, tls)
-
-
-def test_transports_are_opened_once(tmp_path: Path) -> None:
-    transports = Transports(tmp_path)
-    assert transports("smtp://localhost:1025") is transports("smtp://localhost:1025")
-    with pytest.raises(ConfigurationError):
-        transports("pigeon:")
 
 
 def test_a_maildir_is_one_that_others_can_read(tmp_path: Path) -> None:
