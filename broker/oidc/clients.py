@@ -35,8 +35,10 @@ class RelyingParty(ClientMixin):  # type: ignore[misc, unused-ignore]
         """None in effect: a request without redirect_uri is refused before Authlib sees it (OIDC Core 3.1.2.1)."""
         return ""
 
-    def get_allowed_scope(self, scope: object) -> str:
-        return allowed_scope(self.client, scope if isinstance(scope, str) else "")
+    def get_allowed_scope(self, scope: object) -> str | None:  # type: ignore[override]
+        """None, which is an error, when nothing is left of what was asked for."""
+        asked = scope if isinstance(scope, str) else ""
+        return allowed_scope(self.client, asked) or (None if asked else "")
 
     def check_redirect_uri(self, redirect_uri: str) -> bool:
         return may_return_to(self.client, redirect_uri)

@@ -125,11 +125,14 @@ class RefreshGrant(Issuing, grants.RefreshTokenGrant):  # type: ignore[misc]
         live = server.backing.live(found, server.backing.clock.now())
         return Authorized(found) if live else None
 
-    def authenticate_user(self, credential: Authorized) -> User | None:
+    def authenticate_user(self, credential: Authorized) -> User:
+        """Raises what Authlib does not: its answer to a user who is gone is invalid_request."""
         client = self.request.client
-        if not isinstance(client, RelyingParty) or not self.server.fits(credential.grant, client.client):
-            return None
-        return self.server.backing.person(self.server.tenant, credential.grant)
+        fits = isinstance(client, RelyingParty) and self.server.fits(credential.grant, client.client)
+        person = self.server.backing.person(self.server.tenant, credential.grant) if fits else None
+        if person is None:
+            raise InvalidGrantError("The grant has ended")
+        return person
 
     def revoke_old_credential(self, refresh_token: object) -> None:
         """Nothing: the rotation did it."""

@@ -64,6 +64,10 @@ class Ring:
     by_kid: Mapping[str, Parsed]
     jwks: bytes
 
+    @property
+    def keys(self) -> list[SigningKey]:
+        return [one.key for one in self.by_kid.values()]
+
     def signer(self, algorithm: str, now: datetime) -> Parsed | None:
         """The newest key that is active."""
         usable = [
@@ -155,16 +159,15 @@ class Signing:
             ring = self._load(tenant)
             for algorithm in ALGORITHMS:
                 if ring.signer(algorithm, self._clock.now()) is None:
-                    self._add(tenant, algorithm, self._clock.now())
+                    self._add(tenant, algorithm, _newest(ring.keys, algorithm), self._clock.now())
             return self._load(tenant)
 
-    def _add(self, tenant: str, algorithm: str, active_from: datetime) -> SigningKey | None:
-        """Add the successor of the newest key; None when another process was faster.
+    def _add(self, tenant: str, algorithm: str, before: SigningKey | None, active_from: datetime) -> SigningKey | None:
+        """Add the successor of a key; None when another process was faster.
 
         The kid follows from its predecessor's, so two processes that do this at the same time make the same kid, and
         the database keeps one of them.
         """
-        before = self._newest(tenant, algorithm)
         kid = self._kid(tenant, algorithm, before)
         key = SigningKey(kid, tenant, algorithm, _generate(algorithm), self._clock.now(), active_from)
         try:
@@ -179,18 +182,13 @@ class Signing:
             raise
         return key
 
-    def _newest(self, tenant: str, algorithm: str) -> SigningKey | None:
-        with self._database.reading() as work:
-            keys = [key for key in work.keys.of(tenant) if key.algorithm == algorithm]
-        return max(keys, key=lambda key: (key.active_from, key.created_at), default=None)
-
     def _kid(self, tenant: str, algorithm: str, before: SigningKey | None) -> str:
         seed = "\n".join([self._database.marker(), tenant, algorithm, before.kid if before else ""])
         return urlsafe_b64encode(hashlib.sha256(seed.encode()).digest()[:12]).decode("ascii")
 
     def keys(self, tenant: str) -> list[SigningKey]:
         """Oldest first, for the command line. Makes the first ones."""
-        return [one.key for one in self._complete(tenant).by_kid.values()]
+        return self._complete(tenant).keys
 
     def rotate(self, tenant: Tenant, by: Actor, *, at_once: bool = False) -> list[SigningKey]:
         """Add a key per algorithm: published now, signing after `OVERLAP`. Returns the new ones.
@@ -200,12 +198,10 @@ class Signing:
         """
         self._complete(tenant.id)
         now = self._clock.now()
-        old = self.keys(tenant.id)
-        added = [
-            key
-            for algorithm in ALGORITHMS
-            if (key := self._add(tenant.id, algorithm, now if at_once else now + OVERLAP)) is not None
-        ]
+        old = self._load(tenant.id).keys
+        begin = now if at_once else now + OVERLAP
+        made = [self._add(tenant.id, algorithm, _newest(old, algorithm), begin) for algorithm in ALGORITHMS]
+        added = [key for key in made if key is not None]
         with self._database.writing() as work:
             for key in added:
                 work.audit.write(_event(tenant, by, Action.KEY_ADDED, key, now))
@@ -227,9 +223,9 @@ class Signing:
         if not keys:
             return 0  # never used yet
         for algorithm in ALGORITHMS:
-            newest = max((k for k in keys if k.algorithm == algorithm), key=lambda k: k.active_from, default=None)
+            newest = _newest(keys, algorithm)
             if newest is not None and now - newest.active_from >= PERIOD:
-                added = self._add(tenant.id, algorithm, now + OVERLAP)
+                added = self._add(tenant.id, algorithm, newest, now + OVERLAP)
                 if added is not None:
                     changes += 1
                     with self._database.writing() as work:
@@ -256,6 +252,11 @@ _SIGNATURE_ONLY: Any = {
     "verify_sub": False,
     "verify_jti": False,
 }
+
+
+def _newest(keys: Iterable[SigningKey], algorithm: str) -> SigningKey | None:
+    mine = [key for key in keys if key.algorithm == algorithm]
+    return max(mine, key=lambda key: (key.active_from, key.kid), default=None)
 
 
 def _superseded(keys: list[SigningKey], now: datetime) -> list[SigningKey]:
