@@ -12,10 +12,9 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from socket import IPPROTO_TCP, SOCK_STREAM, gaierror, getaddrinfo
 from typing import Any
 
@@ -32,6 +31,7 @@ LIMIT = 1_000_000
 """Bytes of a body."""
 _KEEP_ALIVE = 4.0
 _CHUNK = 16_384
+_MOST_RESOLVING = 32
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Sequence[str]]
@@ -160,8 +160,7 @@ class _PinnedBackend(httpcore2.NetworkBackend):
         self._resolver = resolver
         self._errand = errand
         self._sockets = httpcore2.SyncBackend()
-        # getaddrinfo has no time limit of its own; whoever waits for it here has one.
-        self._resolving = ThreadPoolExecutor(8, "resolving")
+        self._resolving = threading.BoundedSemaphore(_MOST_RESOLVING)
 
     def connect_tcp(
         self,
@@ -184,12 +183,27 @@ class _PinnedBackend(httpcore2.NetworkBackend):
         raise failure or httpcore2.ConnectError(f"{host} has no address")
 
     def _resolve(self, host: str, port: int) -> Sequence[str]:
+        """getaddrinfo has no time limit of its own: it waits in a thread, which nobody waits for at the end."""
+        answers: SimpleQueue[Sequence[str] | OSError] = SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answers.put(self._resolver(host, port))
+            except OSError as error:
+                answers.put(error)
+            finally:
+                self._resolving.release()
+
+        if not self._resolving.acquire(timeout=self._errand.remaining()):
+            raise httpcore2.ConnectTimeout("too many names are being resolved")
+        threading.Thread(target=ask, name="resolving", daemon=True).start()
         try:
-            return self._resolving.submit(self._resolver, host, port).result(self._errand.remaining())
-        except FutureTimeout:
+            answer = answers.get(timeout=self._errand.remaining())
+        except Empty:
             raise httpcore2.ConnectTimeout(f"{host} was not resolved in time") from None
-        except OSError as error:
-            raise httpcore2.ConnectError(f"{host} was not resolved: {error}") from error
+        if isinstance(answer, OSError):
+            raise httpcore2.ConnectError(f"{host} was not resolved: {answer}") from answer
+        return answer
 
 
 class _Transport(httpx2.BaseTransport):
