@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -18,6 +19,9 @@ from broker.oidc.clients import CHALLENGE, RelyingParty, authenticate
 from broker.oidc.grants import ClientCredentials, CodeGrant, Pkce, RefreshGrant
 from broker.oidc.messages import NO_STORE, Answer, refusal
 from broker.oidc.requests import Message
+
+# At DEBUG it logs every token that it issues, whole.
+logging.getLogger("authlib").setLevel(logging.INFO)
 
 
 class Server(AuthorizationServer):

@@ -61,8 +61,10 @@ SHOP = Client(
     scope="openid profile email address phone offline_access orders",
     token_endpoint_auth_method="client_secret",
 )
+SERVICE = replace(SHOP, client_id=ClientId("svc"), redirect_uris=(), grant_types=("client_credentials",))
 CLIENTS = (
     SHOP,
+    replace(SERVICE, scope="orders stock"),
     replace(SHOP, client_id=ClientId("forum"), client_name="Forum", token_endpoint_auth_method="client_secret_basic"),
     replace(SHOP, client_id=ClientId("poster"), token_endpoint_auth_method="client_secret_post"),
     replace(SHOP, client_id=ClientId("old"), require_pkce=False, id_token_signed_response_alg="ES256"),
@@ -70,7 +72,6 @@ CLIENTS = (
     replace(SHOP, client_id=ClientId("plain"), grant_types=("authorization_code",), scope="openid email"),
     replace(SHOP, client_id=ClientId("phone"), application_type="native", redirect_uris=("http://127.0.0.1/cb",)),
     replace(SHOP, client_id=ClientId("api-user"), access_token_audience="https://api.acme.example"),
-    replace(SHOP, client_id=ClientId("svc"), redirect_uris=(), grant_types=("client_credentials",), scope="orders stock"),
 )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from authlib.oauth2 import OAuth2Error, OAuth2Request
 from authlib.oauth2.rfc6749.errors import UnsupportedResponseTypeError
@@ -173,6 +175,14 @@ def test_trap_a_refresh_for_somebody_who_is_gone_is_an_invalid_grant(op: Op) -> 
     with op.database.writing() as work:
         work.users.delete(op.ada.id)
     assert body(op.refresh(token))["error"] == "invalid_grant"
+
+
+def test_trap_tokens_are_not_logged_at_debug(op: Op, caplog: pytest.LogCaptureFixture) -> None:
+    """It logs every token that it issues, whole."""
+    with caplog.at_level(logging.DEBUG):
+        tokens = op.tokens()
+        body(op.refresh(tokens["refresh_token"]))
+    assert not any(str(value)[:20] in caplog.text for name, value in tokens.items() if name.endswith("_token"))
 
 
 def test_trap_a_repeated_nonce_is_no_replay(op: Op) -> None:

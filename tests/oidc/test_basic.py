@@ -280,7 +280,7 @@ def test_basic_userinfo_without_a_token_asks_for_one_and_names_no_error(op: Op) 
 
 def test_basic_userinfo_refuses_what_is_no_access_token_of_ours(op: Op) -> None:
     tokens = op.tokens()
-    head, payload, signature = tokens["access_token"].split(".")
+    head, payload, _ = tokens["access_token"].split(".")
     none = base64.urlsafe_b64encode(json.dumps({**header(head + "."), "alg": "none"}).encode()).rstrip(b"=").decode()
     for wrong in (tokens["id_token"], "x", "a.b.c", f"{head}.{payload}.AAAA", f"{none}.{payload}.", "ü", "x" * 20_000):
         answer = op.userinfo(wrong)
