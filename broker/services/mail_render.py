@@ -22,6 +22,7 @@ from babel.units import format_unit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from broker.core.brand import ink
 from broker.core.identifiers import parse_email
 from broker.core.mail import MailKind
 from broker.core.tenant import Tenant
@@ -166,13 +167,8 @@ class _View:
 
     @property
     def ink(self) -> str:
-        """White or black, whichever is easier to read on the brand's colour (WCAG 2.2, relative luminance)."""
-        linear = [
-            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-            for c in (int(self.color[at : at + 2], 16) / 255 for at in (1, 3, 5))
-        ]
-        luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-        return "#ffffff" if 1.05 / (luminance + 0.05) >= (luminance + 0.05) / 0.05 else "#000000"
+        """The text on it."""
+        return ink(self.color)
 
     @property
     def asked_at(self) -> str:

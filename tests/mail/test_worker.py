@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,131 +14,12 @@ import structlog
 
 from broker.core.errors import Unavailable
 from broker.core.mail import Job, JobKind, MailKind
-from broker.core.tenant import MailRules, Settings, Tenant
-from broker.core.values import DirectoryId, TenantId
-from broker.schedule import GIVE_UP, LEASE, Worker, delay, permitted
+from broker.core.values import TenantId
+from broker.schedule import GIVE_UP, Worker, delay, permitted
 from broker.services.mail_facts import FACTS
-from broker.services.mail_render import MailRenderer
-from broker.services.mailer import MailDeferred, ServerDown, Transport, open_transport
-from broker.services.secrets import SecretVault
-from broker.stores.sql.database import SqlDatabase
-from broker.testing.clock import FixedClock
-from broker.testing.entropy import SeededEntropy
+from broker.services.mailer import MailDeferred, ServerDown, open_transport
 from broker.testing.mail_server import MailServer
-
-TEMPLATES = Path(__file__).parents[2] / "templates"
-VAULT = SecretVault(b"an installation's key, 32 bytes!")
-
-
-@dataclass
-class Flow:
-    """A job's flow: does what the test says, and ends the job as the real ones do."""
-
-    database: SqlDatabase
-    clock: FixedClock
-    jobs: list[Job] = field(default_factory=list)
-    failure: Exception | None = None
-    then: Callable[[Job], Job | None] = lambda job: None
-
-    def work(self, job: Job) -> None:
-        self.jobs.append(job)
-        if self.failure is not None:
-            raise self.failure
-        with self.database.writing() as work:
-            if follower := self.then(job):
-                work.outbox.put(follower)
-            work.outbox.done(job.id, self.clock.now())
-
-
-@dataclass
-class Rotating:
-    calls: int = 0
-
-    def rotate_due(self, tenants: object) -> int:
-        self.calls += 1
-        return 0
-
-
-class House:
-    """What the worker needs, all of it real but the two flows and the keys."""
-
-    def __init__(self, folder: Path, transport: str) -> None:
-        self.folder = folder
-        self.clock = FixedClock()
-        self.database = SqlDatabase(f"sqlite:///{folder}/db.sqlite", self.clock, SeededEntropy(1), VAULT)
-        self.database.upgrade()
-        self.settings = settings(folder, transport)
-        self.mail_renderer = MailRenderer(TEMPLATES)
-        self.recovery_mail = Flow(self.database, self.clock)
-        self.accounts = Flow(self.database, self.clock)
-        self.signing = Rotating()
-        self.worker = Worker(self)
-
-    def transports(self, url: str) -> Transport:
-        return open_transport(url, self.folder)
-
-    def put(self, *jobs: Job) -> None:
-        with self.database.writing() as work:
-            for job in jobs:
-                work.outbox.put(job)
-
-    def mail(self, id: str = "job-1", to: str = "ada@acme.example", tenant: str = "acme", **changed: str) -> Job:
-        payload = {"kind": "reset", "to": to, "language": "en", **FACTS[MailKind.RESET].sample(), **changed}
-        job = Job(id, TenantId(tenant), JobKind.MAIL, payload, self.clock.now(), self.clock.now())
-        self.put(job)
-        return job
-
-    @property
-    def depth(self) -> tuple[int, int, int]:
-        """New, done, dead."""
-        with self.database.reading() as work:
-            found = work.outbox.depth()
-        return found["new"], found["done"], found["dead"]
-
-
-def settings(folder: Path, transport: str, only_to: tuple[str, ...] = ()) -> Settings:
-    tenants = [
-        Tenant(
-            id=TenantId(id),
-            name=id.title(),
-            issuer=f"https://login.test/t/{id}",
-            directory=DirectoryId(f"{id}/live"),
-            environment="live",
-            mail=MailRules(f"{id.title()} <no-reply@{id}.example>", transport, only_to),
-        )
-        for id in ("acme", "globex")
-    ]
-    return Settings(
-        base_url="https://login.test",
-        database="",
-        key_value="",
-        secret_key=b"",
-        tenants={tenant.id: tenant for tenant in tenants},
-        version="1",
-        root=str(folder),
-        config_dir=str(folder),
-    )
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path, "maildir:mail")
-    yield house
-    house.database.close()
-
-
-@pytest.fixture
-def server() -> Iterator[MailServer]:
-    with MailServer().running() as running:
-        yield running
-
-
-def by_smtp(house: House, server: MailServer, only_to: tuple[str, ...] = ()) -> None:
-    house.settings = settings(house.folder, f"smtp://localhost:{server.port}", only_to)
-
-
-def delivered(house: House) -> list[str]:
-    return sorted(path.name for path in house.folder.glob("mail/new/*"))
+from tests.mail.house import House, by_smtp, delivered, settings
 
 
 def test_a_mail_is_rendered_delivered_and_done(house: House, server: MailServer) -> None:
@@ -350,40 +227,6 @@ def test_what_went_wrong_is_logged_without_what_the_mail_says(house: House, serv
     assert "ticket=" not in json.dumps(lines, default=str)
 
 
-def test_a_job_whose_worker_died_comes_back_when_its_lease_ends(house: House) -> None:
-    house.mail()
-    with house.database.writing() as work:
-        assert len(work.outbox.claim(house.clock.now(), LEASE)) == 1
-    assert house.worker.tick() == 0
-    house.clock.advance(LEASE)
-    assert house.worker.tick() == 1
-    assert delivered(house) == ["job-1@acme.example"]
-
-
-def test_no_job_is_begun_when_its_lease_is_nearly_over(house: House) -> None:
-    """Another worker could have it by the time that this one is done: the mail would be sent twice."""
-    house.put(Job("slow", TenantId("acme"), JobKind.RECOVER, {}, house.clock.now(), house.clock.now()))
-    house.clock.advance(timedelta(milliseconds=1))
-    house.mail()
-    house.recovery_mail.then = lambda job: house.clock.advance(timedelta(seconds=30)) and None
-    assert house.worker._batch() == 1
-    assert delivered(house) == []
-    assert house.worker._batch() == 1
-    assert delivered(house) == ["job-1@acme.example"]
-
-
-def test_two_workers_share_the_work(house: House) -> None:
-    for n in range(60):
-        house.mail(f"job-{n}")
-    workers = [threading.Thread(target=Worker(house).tick) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert len(delivered(house)) == 60
-    assert house.depth == (0, 60, 0)
-
-
 class Telling:
     """A transport that says when it was used."""
 
@@ -450,96 +293,6 @@ def test_a_transport_that_cannot_be_opened_keeps_the_mail(house: House) -> None:
     house.mail()
     house.worker.tick()
     assert house.depth == (1, 0, 0)
-
-
-def test_a_maildir_gets_a_mail_once_although_its_delivery_was_not_recorded(house: House) -> None:
-    """A crash between the delivery and its record."""
-    house.mail()
-    with house.database.writing() as work:
-        [job] = work.outbox.claim(house.clock.now(), LEASE)
-    message = house.mail_renderer.compose(
-        MailKind.RESET, house.settings.tenants[TenantId("acme")], job.payload["to"], "en", job.payload,
-        message_id=job.id, at=job.queued_at,
-    )  # fmt: skip
-    open_transport("maildir:mail", house.folder).send(message)
-    house.clock.advance(LEASE)
-    house.worker.tick()
-    assert delivered(house) == ["job-1@acme.example"]
-    assert house.depth == (0, 1, 0)
-
-
-CRASHING = """
-import sys
-from datetime import timedelta
-from pathlib import Path
-from tests.mail.test_worker import House, settings
-
-folder, port, elapsed = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-house = House(folder, "")
-house.settings = settings(folder, f"smtp://localhost:{port}")
-house.clock.advance(timedelta(seconds=elapsed))
-print("ready", flush=True)
-house.worker.tick()
-"""
-
-
-class Killing(MailServer):
-    """Kills the worker in the middle of a delivery: before its content was taken, or right after."""
-
-    victim: subprocess.Popen[str] | None = None
-    when: str = ""
-
-    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: list[str]) -> str:
-        if self.when == "before":
-            self._kill()
-        return await super().handle_RCPT(server, session, envelope, address, options)
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-        answer = await super().handle_DATA(server, session, envelope)
-        if self.when == "after" and len(self.received) % 3 == 0:
-            self._kill()
-        return answer
-
-    def _kill(self) -> None:
-        if self.victim is not None:
-            self.victim.kill()
-            self.victim = None
-
-
-@pytest.mark.crash
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_after_a_kill_every_mail_is_delivered_and_none_again_once_its_delivery_was_recorded(
-    house: House, when: str
-) -> None:
-    mails = 8
-    for n in range(mails):
-        house.mail(f"job-{n}")
-    with Killing().running() as server:
-        assert isinstance(server, Killing)
-        server.when = when
-        elapsed = 0.0
-        while house.depth[0]:
-            recorded = house.depth[1]
-            before = len(server.received)
-            worker = subprocess.Popen(
-                [sys.executable, "-c", CRASHING, str(house.folder), str(server.port), str(elapsed)],
-                stdout=subprocess.PIPE,
-                text=True,
-                cwd=Path(__file__).parents[2],
-            )
-            assert worker.stdout is not None
-            assert worker.stdout.readline() == "ready\n"
-            server.victim = worker if elapsed < 300 else None
-            worker.wait()
-            worker.stdout.close()
-            done = {received.message["Message-ID"] for received in server.received[:before]}
-            again = [r.message["Message-ID"] for r in server.received[before:] if r.message["Message-ID"] in done]
-            # Only the one that was under way when the worker died may come again, with the same Message-ID.
-            assert len(again) <= 1
-            assert house.depth[1] >= recorded
-            elapsed += LEASE.total_seconds()
-        assert {r.message["Message-ID"] for r in server.received} == {f"<job-{n}@acme.example>" for n in range(mails)}
-    assert house.depth == (0, mails, 0)
 
 
 def test_a_mail_server_error_is_never_a_success(house: House) -> None:
