@@ -23,20 +23,20 @@ _LOCK = 0x686F6D65
 """The number of PostgreSQL's advisory lock for migrations: ASCII `home`."""
 
 
-def migrate(engines: Engines, marker: str) -> None:
+def migrate(engines: Engines, marker: str, migrations: Path = MIGRATIONS) -> None:
     """One transaction from the stored revision to the newest. `marker` is kept by a database that has none.
 
     Raises `ConfigurationError` for a database of a newer version or of another program, and for rows that refer to
     nothing afterwards; then nothing was changed.
     """
-    script = ScriptDirectory(str(MIGRATIONS))
+    script = ScriptDirectory(str(migrations))
     with _connection(engines) as connection:
         _check_known(connection, script)
 
         def steps(revision: Any, _: object) -> Any:
-            return script._upgrade_revs(HEAD, revision)
+            return script._upgrade_revs("head", revision)
 
-        with EnvironmentContext(Config(), script, fn=steps, destination_rev=HEAD) as environment:
+        with EnvironmentContext(Config(), script, fn=steps, destination_rev="head") as environment:
             environment.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
             environment.run_migrations()
         if connection.execute(select(meta.c.value).where(meta.c.name == MARKER)).scalar() is None:
