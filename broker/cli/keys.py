@@ -35,8 +35,8 @@ def list_keys(config: Path, tenant_id: str | None, as_json: bool) -> None:
 
     with running(config) as runtime:
         tenants = [_tenant(runtime, tenant_id)] if tenant_id else list(runtime.settings.tenants.values())
-        now = runtime.clock.now()
-        rows = [_facts(tenant, key, now) for tenant in tenants for key in runtime.signing.keys(tenant.id)]
+        found = [(tenant, key) for tenant in tenants for key in runtime.signing.keys(tenant.id)]
+        rows = [_facts(tenant, key, runtime.clock.now()) for tenant, key in found]
     _print(rows, as_json)
 
 
