@@ -76,7 +76,7 @@ class Broker:
         folder = Path(self.runtime.settings.config_dir)
         for tenant in self.runtime.settings.tenants.values():
             if tenant.branding.logo:
-                for place in (folder / "tenants", folder, folder / "static"):
+                for place in (folder / "branding", folder / "tenants", folder):
                     path = place / tenant.branding.logo
                     if path.is_file():
                         try:

@@ -17,7 +17,8 @@ from broker.core.ports import Limit, Throttle, Vault
 from broker.core.tenant import Tenant
 
 PASSWORD_BY_ACCOUNT = (10, timedelta(seconds=30))
-PASSWORD_BY_ADDRESS = (60, timedelta(seconds=1))
+PASSWORD_BY_ADDRESS = (100, timedelta(milliseconds=200))
+"""Wide: an office of a thousand people has one address."""
 MAIL_BY_ADDRESS = (30, timedelta(seconds=10))
 LINK_BY_ADDRESS = (60, timedelta(seconds=2))
 CONFIRM_BY_ACCOUNT = (5, timedelta(seconds=60))
