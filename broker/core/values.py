@@ -61,6 +61,7 @@ class ActorKind(StrEnum):
     ADMIN = "admin"
     COMMAND_LINE = "command_line"
     WORKER = "worker"
+    CLIENT = "client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,11 @@ class Actor:
     @classmethod
     def command_line(cls, name: str) -> Actor:
         return cls(ActorKind.COMMAND_LINE, name)
+
+    @classmethod
+    def client(cls, client: ClientId) -> Actor:
+        """An app, at one of the endpoints for programs."""
+        return cls(ActorKind.CLIENT, client)
 
     @classmethod
     def worker(cls) -> Actor:

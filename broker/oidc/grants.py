@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from authlib.oauth2.rfc6749 import grants
-from authlib.oauth2.rfc6749.errors import InvalidGrantError, InvalidRequestError, InvalidScopeError
+from authlib.oauth2.rfc6749.errors import (
+    InvalidClientError,
+    InvalidGrantError,
+    InvalidRequestError,
+    InvalidScopeError,
+)
 from authlib.oauth2.rfc7636 import CodeChallenge
 
 from broker.core import redirects
+from broker.core.tenant import Client
 from broker.core.values import Grant, User
 from broker.oidc import tokens
 from broker.oidc.clients import RelyingParty, own_scope
@@ -46,13 +52,17 @@ class Issuing:
     request: Message
     server: Server
 
+    @property
+    def relying_party(self) -> Client:
+        """Who authenticated. Raises `InvalidClientError` before anybody did."""
+        if not isinstance(self.request.client, RelyingParty):
+            raise InvalidClientError(status_code=401)
+        return self.request.client.client
+
     def generate_token(self, user: User | None = None, scope: str | None = None, **_: Any) -> dict[str, Any]:
         """The body of the token response (RFC 6749 5.1, OIDC Core 3.1.3.3)."""
         backing, tenant, message = self.server.backing, self.server.tenant, self.request
-        relying_party = message.client
-        if not isinstance(relying_party, RelyingParty):
-            raise InvalidGrantError
-        client, grant, scope = relying_party.client, message.redeemed, " ".join(dict.fromkeys((scope or "").split()))
+        client, grant, scope = self.relying_party, message.redeemed, " ".join(dict.fromkeys((scope or "").split()))
         access, seconds = tokens.access_token(backing, tenant, client, scope, grant)
         answer: dict[str, Any] = {"access_token": access, "token_type": TOKEN_TYPE, "expires_in": seconds}
         if scope:
@@ -87,7 +97,7 @@ class CodeGrant(Issuing, grants.AuthorizationCodeGrant):  # type: ignore[misc]
 
     def query_authorization_code(self, code: str, client: Any) -> Authorized | None:
         """Take the code: one atomic step, not the look and delete of Authlib's examples, where all racers win."""
-        found = self.server.redeem(code)
+        found = self.server.redeem(code, client.client)
         if found is None:
             return None
         self.request.redeemed = found
@@ -118,7 +128,7 @@ class RefreshGrant(Issuing, grants.RefreshTokenGrant):  # type: ignore[misc]
                 raise InvalidScopeError
         family, random = tokens.family_of(refresh_token), server.backing.entropy.token(32)
         successor = server.backing.grants.refresh_for(family, random)
-        found = server.rotate(refresh_token, successor)
+        found = server.rotate(refresh_token, successor, self.relying_party)
         if found is None:
             return None
         self.request.redeemed, self.request.successor = found, successor
@@ -127,8 +137,7 @@ class RefreshGrant(Issuing, grants.RefreshTokenGrant):  # type: ignore[misc]
 
     def authenticate_user(self, credential: Authorized) -> User:
         """Raises what Authlib does not: its answer to a user who is gone is invalid_request."""
-        client = self.request.client
-        fits = isinstance(client, RelyingParty) and self.server.fits(credential.grant, client.client)
+        fits = self.server.fits(credential.grant, self.relying_party)
         person = self.server.backing.person(self.server.tenant, credential.grant) if fits else None
         if person is None:
             raise InvalidGrantError("The grant has ended")
@@ -146,10 +155,7 @@ class ClientCredentials(Issuing, grants.ClientCredentialsGrant):  # type: ignore
     def generate_token(  # type: ignore[override]
         self, user: User | None = None, scope: str | None = None, **_: Any
     ) -> dict[str, Any]:
-        client = self.request.client
-        if not isinstance(client, RelyingParty):
-            raise InvalidGrantError
-        granted = own_scope(client.client, scope or "")
+        granted = own_scope(self.relying_party, scope or "")
         if scope and not granted:
             raise InvalidScopeError
         return super().generate_token(scope=granted)

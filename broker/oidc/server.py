@@ -50,8 +50,9 @@ class Server(AuthorizationServer):
         client, method = authenticate(
             self.tenant, request.headers.get("Authorization"), request.form, public="none" in methods
         )
-        request.auth_method = method
-        return RelyingParty(client)
+        relying_party = RelyingParty(client)
+        request.auth_method, request.client = method, relying_party
+        return relying_party
 
     def save_token(self, token: Mapping[str, Any], request: Any) -> None:
         """Nothing: Authlib would save the token before it deletes the code. Ours are kept by the grant they are of."""
@@ -71,19 +72,20 @@ class Server(AuthorizationServer):
 
     # --- Codes and refresh tokens ---------------------------------------------------------------------------------
 
-    def redeem(self, code: str) -> Grant | None:
+    def redeem(self, code: str, by: Client) -> Grant | None:
         """The grant of a code, for exactly one caller."""
-        return self._once(self.backing.grants.redeem_code(code), Action.CODE_REUSED)
+        return self._once(self.backing.grants.redeem_code(code), Action.CODE_REUSED, by)
 
-    def rotate(self, old: str, new: str) -> Grant | None:
+    def rotate(self, old: str, new: str, by: Client) -> Grant | None:
         """The grant of a refresh token, for exactly one caller."""
-        return self._once(self.backing.grants.rotate_refresh(old, new), Action.REFRESH_REUSED)
+        return self._once(self.backing.grants.rotate_refresh(old, new), Action.REFRESH_REUSED, by)
 
-    def _once(self, found: Grant | Reused | None, action: Action) -> Grant | None:
+    def _once(self, found: Grant | Reused | None, action: Action, by: Client) -> Grant | None:
         if not isinstance(found, Reused):
             return found
         # The family is dead already; somebody has a token that is not theirs, which an operator should see.
-        event = Event(self.backing.clock.now(), self.tenant.directory, Actor.worker(), action, found.grant or "")
+        now, actor = self.backing.clock.now(), Actor.client(by.client_id)
+        event = Event(now, self.tenant.directory, actor, action, found.grant or "")
         with self.backing.database.writing() as work:
             work.audit.write(event)
         return None

@@ -261,9 +261,10 @@ class Op:
         decoded = jwt.decode(token, KeySet.import_key_set(self.jwks()), algorithms=[algorithm])  # type: ignore[arg-type]
         return dict(decoded.claims)
 
-    def events(self) -> list[str]:
+    def events(self, target: str) -> list[tuple[str, str]]:
+        """What the audit log says of a grant: who, and what."""
         with self.database.reading() as work:
-            return [event.action for event in work.audit.read(self.tenant.directory)]
+            return [(event.actor.name, event.action) for event in work.audit.read(self.tenant.directory, target=target)]
 
 
 def basic(client: str, secret: str) -> str:

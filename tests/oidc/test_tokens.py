@@ -64,7 +64,7 @@ def test_an_older_refresh_token_kills_the_family(op: Op) -> None:
     assert body(op.refresh(first["refresh_token"]))["error"] == "invalid_grant"
     assert body(op.refresh(second["refresh_token"]))["error"] == "invalid_grant"
     assert op.userinfo(second["access_token"]).status == 401
-    assert "refresh.reused" in op.events()
+    assert ("shop", "refresh.reused") in op.events(first["refresh_token"].partition(".")[0])
 
 
 def test_a_refresh_may_narrow_the_scope_and_the_next_one_has_it_all_again(op: Op) -> None:
@@ -303,6 +303,11 @@ def test_a_missing_or_unknown_grant_type_has_its_error(op: Op, grant_type: str |
     answer = op.post("token", {"grant_type": grant_type})
     assert (answer.status, body(answer)["error"]) == (400, error)
     assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_a_client_without_the_code_grant_is_told_so_at_the_authorization_endpoint(op: Op) -> None:
+    op.change("svc", redirect_uris=(CALLBACK,))
+    assert op.refused("svc", scope="orders")["error"] == "unauthorized_client"
 
 
 def test_what_a_grant_needs_is_asked_for(op: Op) -> None:
