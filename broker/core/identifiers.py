@@ -68,6 +68,8 @@ def parse_domain(domain: str) -> str:
     """A domain in A-labels, lower case. Raises `InvalidIdentifier`."""
     domain = lower_ascii(domain.rstrip("."))
     if not domain.isascii():
+        if any(dot in domain for dot in "\u3002\uff0e\uff61"):
+            raise InvalidIdentifier("has a character that only looks like another")
         try:
             domain = domain.encode("idna").decode("ascii")
         except UnicodeError:
