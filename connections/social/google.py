@@ -50,4 +50,4 @@ class Google(OidcConnection[GoogleSettings]):
     def email_is_verified(self, raw: Mapping[str, Any]) -> bool:
         """Google vouches for its own mailboxes only: any other address may have changed hands since it was proven."""
         domain = str(raw.get("email")).rpartition("@")[2].lower()
-        return super().email_is_verified(raw) and domain in ("gmail.com", raw.get("hd"))
+        return super().email_is_verified(raw) and domain != "" and domain in ("gmail.com", raw.get("hd"))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from broker.core.values import ConnectionId, User, UserId
 from broker.registry import resolve
 from broker.testing.contracts import OpenIdCase, RedirectCase
 from broker.testing.contracts.redirect_sign_in import RETURN_URL
-from broker.testing.tools import Workbench
+from broker.testing.tools import ACME, Workbench
 from broker.testing.upstreams import EntraStandIn, GitHubStandIn, GoogleStandIn, OpenIdStandIn, Person, Registration
 from broker.testing.upstreams.entra import TENANT
 
@@ -109,3 +110,14 @@ def oauth2(**settings: Any) -> RedirectCase:
         **settings,
     }
     return RedirectCase(kind("oauth2"), written, bench, provider, subject="583231", issuer="https://git.upstream.test")
+
+
+def add_person(bench: Workbench, **facts: object) -> User:
+    """Ada, who signs in as `ada` or `ada@acme.test` with PASSWORD."""
+    now = bench.clock.now()
+    user = User(
+        UserId("user-ada"), ACME.directory, now, now, connection=ConnectionId("tried"), username="ada",
+        email="ada@acme.test", email_verified=True, **facts,
+    )  # fmt: skip
+    with bench.database.writing() as work:
+        return work.users.add(user, hash=bench.hasher.hash(PASSWORD), kinds=("email", "username"))

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from broker.core.values import ConnectionId, User, UserId
-from broker.services.hashing import Argon2Hasher
-from broker.services.secrets import SecretVault
-from broker.stores.sql.database import SqlDatabase
-from broker.testing.clock import FixedClock
 from broker.testing.contracts import (
     Case,
     LocalResetContract,
@@ -21,8 +13,7 @@ from broker.testing.contracts import (
     RedirectCase,
     RedirectSignInContract,
 )
-from broker.testing.entropy import SeededEntropy
-from broker.testing.tools import ACME, Workbench
+from broker.testing.tools import Workbench
 from tests.connections import cases
 
 
@@ -68,32 +59,10 @@ class TestOAuth2(RedirectSignInContract):
         return cases.oauth2()
 
 
-def add_person(bench: Workbench, **facts: object) -> User:
-    """Ada, who signs in as `ada` or `ada@acme.test` with cases.PASSWORD."""
-    now = bench.clock.now()
-    user = User(
-        UserId("user-ada"), ACME.directory, now, now, connection=ConnectionId("tried"), username="ada",
-        email="ada@acme.test", email_verified=True, **facts,
-    )  # fmt: skip
-    with bench.database.writing() as work:
-        return work.users.add(user, hash=bench.hasher.hash(cases.PASSWORD), kinds=("email", "username"))
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Workbench]:
-    clock, entropy = FixedClock(), SeededEntropy()
-    database = SqlDatabase(f"sqlite:///{tmp_path / 'people.db'}", clock, entropy, SecretVault(b"k" * 32))
-    database.upgrade()
-    hasher = Argon2Hasher(memory_kib=8, time_cost=1)
-    yield Workbench(clock=clock, entropy=entropy, database=database, hasher=hasher)
-    hasher.close()
-    database.close()
-
-
 class TestDatabase(PasswordSignInContract, LocalResetContract):
     @pytest.fixture
     def case(self, bench: Workbench) -> Case:
-        add_person(bench)
+        cases.add_person(bench)
         return Case(cases.kind("database"), {}, bench)
 
     @pytest.fixture(params=["ada", "ADA", "ada@acme.test", "Ada@Acme.test", " ada "])
