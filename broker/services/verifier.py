@@ -9,14 +9,13 @@ from base64 import urlsafe_b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
-
-from joserfc import jws
-from joserfc.errors import JoseError
-from joserfc.jwk import JWKRegistry, Key
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from broker.core.errors import ConnectionFailed
 from broker.core.ports import Clock, Fetcher
+
+if TYPE_CHECKING:
+    from joserfc.jwk import Key
 
 LEEWAY = timedelta(seconds=30)
 REFETCH = timedelta(minutes=5)
@@ -46,19 +45,7 @@ _KEY_TYPES: Mapping[str, tuple[str, str | None]] = {
 _RSA_BITS = range(2048, 8193)
 
 
-class _Algorithms(jws.JWSRegistry):
-    """joserfc's own, for exactly one algorithm at a time; it warns of the name EdDSA, which providers still use."""
-
-    max_header_length = 8_192
-    max_payload_length = LONGEST
-
-    def get_alg(self, name: str) -> Any:
-        if self.allowed is None or name not in self.allowed:
-            raise JoseError(f"algorithm {name} is not allowed")
-        return self.algorithms[name]
-
-
-_Keys = tuple[tuple[Mapping[str, Any], Key], ...]
+_Keys: TypeAlias = "tuple[tuple[Mapping[str, Any], Key], ...]"
 
 
 @dataclass(slots=True)
@@ -112,13 +99,9 @@ class UpstreamVerifier:
             if kid is None and len(candidates) > 1:
                 raise _invalid("no kid, and more than one key that it could mean")
             for key in candidates:
-                try:
-                    verified = jws.deserialize_compact(
-                        token, key, registry=_Algorithms(algorithms=[algorithm], strict_check_header=False)
-                    )
-                except (JoseError, ValueError):
-                    continue
-                return verified.payload or b""
+                payload = _verified(token, key, algorithm)
+                if payload is not None:
+                    return payload
         raise _invalid(f"no key of {jwks_uri} verifies it (alg {algorithm}, kid {kid!r})")
 
     def _shelf(self, jwks_uri: str) -> _Shelf:
@@ -174,8 +157,34 @@ class UpstreamVerifier:
         return tuple(found)
 
 
+def _verified(token: str, key: Key, algorithm: str) -> bytes | None:
+    """The payload, if this key signed it by this algorithm."""
+    from joserfc import jws
+    from joserfc.errors import JoseError
+
+    class OneAlgorithm(jws.JWSRegistry):
+        """joserfc's own registry; but it warns of the name EdDSA, which providers still use."""
+
+        max_header_length = 8_192
+        max_payload_length = LONGEST
+
+        def get_alg(self, name: str) -> Any:
+            if name != algorithm:
+                raise JoseError(f"algorithm {name} is not allowed")
+            return self.algorithms[name]
+
+    try:
+        verified = jws.deserialize_compact(token, key, registry=OneAlgorithm(strict_check_header=False))
+    except (JoseError, ValueError):
+        return None
+    return verified.payload
+
+
 def _import(facts: Any) -> Key | None:
     """A public signing key; None for what is not one, or not one that we understand: other keys go on working."""
+    from joserfc.errors import JoseError
+    from joserfc.jwk import JWKRegistry
+
     if not isinstance(facts, dict) or facts.get("use", "sig") != "sig":
         return None
     kind = facts.get("kty")

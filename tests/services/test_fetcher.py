@@ -17,7 +17,8 @@ import pytest
 
 from broker.core.errors import ConfigurationError, ConnectionFailed
 from broker.core.tenant import Egress
-from broker.services.fetcher import EgressRules, HttpFetcher
+from broker.services.fetcher import HttpFetcher
+from broker.services.pinned import EgressRules
 from broker.testing.authority import Authority
 
 LOOPBACK = Egress(allow=("127.0.0.0/8",))
@@ -307,7 +308,7 @@ def test_a_bundle_that_cannot_be_read_is_a_configuration_error(tmp_path: Path) -
     (tmp_path / "empty.pem").write_text("nothing")
     for path in (tmp_path / "missing.pem", tmp_path / "empty.pem"):
         with pytest.raises(ConfigurationError, match=r"egress\.ca_bundle"):
-            HttpFetcher(Egress(ca_bundle=str(path)))
+            HttpFetcher(Egress(ca_bundle=str(path))).get("https://idp.example/")
 
 
 @contextmanager
