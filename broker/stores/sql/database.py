@@ -66,13 +66,14 @@ class SqlUnitOfWork:
 class SqlDatabase:
     """Implements `broker.core.ports.Database` on SQLite or PostgreSQL. Safe over threads, and after a fork."""
 
-    def __init__(self, url: str, clock: Clock, entropy: Entropy, vault: Vault) -> None:
+    def __init__(self, url: str, clock: Clock, entropy: Entropy, vault: Vault, *, patience: float = PATIENCE) -> None:
         """Connects to nothing yet; call `upgrade()` before the first use.
 
         `url`: `sqlite:///var/homerealm.db` (relative to the working directory), `sqlite:////var/lib/homerealm.db`, or
-        `postgresql://user:password@host/name`. Raises `ConfigurationError`, `Unavailable`.
+        `postgresql://user:password@host/name`. `patience`: seconds that a transaction waits for
+        others. Raises `ConfigurationError`, `Unavailable`.
         """
-        self._engines = Engines(url)
+        self._engines = Engines(url, patience)
         self._clock = clock
         self._entropy = entropy
         self._vault = vault
@@ -87,7 +88,7 @@ class SqlDatabase:
             raise RuntimeError("this thread is inside writing() already: pass the unit of work on")
         # In a queue here, since SQLite's own way to wait is to try again after a nap: slower, and unfair.
         queue = self._queue if self._engines.is_sqlite else None
-        if queue is not None and not queue.acquire(timeout=PATIENCE):
+        if queue is not None and not queue.acquire(timeout=self._engines.patience):
             raise Unavailable("database: other writers did not finish in time", code="database.unavailable")
         self._here.writing = True
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from broker.core.errors import ConfigurationError, Unavailable
 
 PATIENCE = 10
-"""Seconds that a transaction waits for another one, of this process or of another, before it is `Unavailable`."""
+"""Seconds that a transaction waits for others, of this process or of another, before it is `Unavailable`."""
 POSTGRESQL_CONNECTIONS = 16
 """Most connections that one process opens to PostgreSQL; whoever needs one more waits for PATIENCE."""
 
@@ -19,16 +20,17 @@ POSTGRESQL_CONNECTIONS = 16
 class Engines:
     """The two ways into one database: `writer` for transactions that write, `reader` for consistent views."""
 
-    def __init__(self, url: str) -> None:
-        """Opens nothing yet, but makes the folder of a SQLite file. Raises `ConfigurationError`, `Unavailable`."""
+    def __init__(self, url: str, patience: float = PATIENCE) -> None:
+        """Connects to nothing yet, but makes SQLite's folder and file. Raises `ConfigurationError`, `Unavailable`."""
         parsed = parse_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self.patience = patience
         if self.is_sqlite:
-            _make_folder(parsed)
-            self.writer = _sqlite(parsed, begin="BEGIN IMMEDIATE", query_only=False, pool_size=1, max_overflow=0)
-            self.reader = _sqlite(parsed, begin="BEGIN", query_only=True, pool_size=8, max_overflow=-1)
+            _make_file(parsed)
+            self.writer = _sqlite(parsed, patience, begin="BEGIN IMMEDIATE", pool_size=1, max_overflow=0)
+            self.reader = _sqlite(parsed, patience, begin="BEGIN", query_only=True, pool_size=8, max_overflow=-1)
         else:
-            self.writer = _postgresql(parsed)
+            self.writer = _postgresql(parsed, patience)
             self.reader = self.writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         dialect = self.writer.dialect
         self.driver_error: type[Exception] = dialect.loaded_dbapi.Error
@@ -68,21 +70,25 @@ def parse_url(text: str) -> URL:
     raise ConfigurationError([f"database: {backend} is not supported: use sqlite:/// or postgresql://"])
 
 
-def _make_folder(url: URL) -> None:
-    folder = Path(url.database or "").parent
+def _make_file(url: URL) -> None:
+    """Readable by its owner alone; SQLite gives its log the same mode. An empty file is an empty database."""
+    path = Path(url.database or "")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise Unavailable(f"the folder of the database cannot be made: {error}", code="database.unavailable") from error
+        raise Unavailable(f"the database cannot be made: {error}", code="database.unavailable") from error
 
 
-def _sqlite(url: URL, *, begin: str, query_only: bool, pool_size: int, max_overflow: int) -> Engine:
+def _sqlite(
+    url: URL, patience: float, *, begin: str, query_only: bool = False, pool_size: int, max_overflow: int
+) -> Engine:
     engine = create_engine(
         url,
-        connect_args={"timeout": PATIENCE, "check_same_thread": False},
+        connect_args={"timeout": patience, "check_same_thread": False},
         pool_size=pool_size,
         max_overflow=max_overflow,
-        pool_timeout=PATIENCE,
+        pool_timeout=patience,
         hide_parameters=True,
     )
 
@@ -116,16 +122,19 @@ def prepare_sqlite(connection: Any, *, query_only: bool = False) -> None:
         connection.execute("PRAGMA query_only=ON")
 
 
-def _postgresql(url: URL) -> Engine:
+def _postgresql(url: URL, patience: float) -> Engine:
     try:
         return create_engine(
             url,
             pool_size=POSTGRESQL_CONNECTIONS // 2,
             max_overflow=POSTGRESQL_CONNECTIONS - POSTGRESQL_CONNECTIONS // 2,
-            pool_timeout=PATIENCE,
+            pool_timeout=patience,
             pool_recycle=1800,
             hide_parameters=True,
-            connect_args={"connect_timeout": PATIENCE, "options": f"-c lock_timeout={PATIENCE}s"},
+            connect_args={
+                "connect_timeout": max(2, int(patience)),
+                "options": f"-c lock_timeout={int(patience * 1000)}",
+            },
         )
     except ModuleNotFoundError:
         raise ConfigurationError(["database: PostgreSQL needs the driver: pip install 'psycopg[binary]'"]) from None

@@ -41,12 +41,15 @@ class TicketsContract(Stored):
         with database.reading() as work:
             assert work.tickets.look(secret) == ticket
 
-    def test_a_secret_is_long_random_and_fit_for_an_address(self, database: Database, now: datetime, ada: UserId):
+    def test_a_secret_is_long_random_and_fit_for_an_address(
+        self, database: Database, now: datetime, ada: UserId
+    ) -> None:
         secrets = {_issue(database, a_ticket(now, id=f"t{number}")) for number in range(20)}
         assert len(secrets) == 20
         for secret in secrets:
             assert len(secret) >= 43
-            assert secret.replace("-", "").replace("_", "").isalnum() and secret.isascii()
+            assert secret.replace("-", "").replace("_", "").isalnum()
+            assert secret.isascii()
 
     @pytest.mark.parametrize("mangle", [lambda s: s[:-1], lambda s: s + "A", lambda s: s.swapcase(), lambda s: ""])
     def test_a_secret_that_was_mangled_is_nobodys(

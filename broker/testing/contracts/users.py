@@ -130,7 +130,8 @@ class UsersContract(Stored):
         with database.reading() as work:
             for directory, connection, id in ((LIVE, USERS, ada), (DEV, USERS, "dev"), (LIVE, OTHER, "partner")):
                 found = work.users.find(directory, connection, "ada")
-                assert found is not None and found.user.id == id
+                assert found is not None
+                assert found.user.id == id
 
     def test_a_contact_address_may_be_of_many_and_the_oldest_comes_first(
         self, database: Database, now: datetime, ada: UserId
@@ -216,7 +217,8 @@ class UsersContract(Stored):
         with database.reading() as work:
             assert work.users.get(BOB) == a_user(now, "bob")
             found = work.users.find(LIVE, USERS, "bob")
-            assert found is not None and found.user.id == BOB
+            assert found is not None
+            assert found.user.id == BOB
 
     @pytest.mark.parametrize(
         "changes",

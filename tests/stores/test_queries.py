@@ -1,0 +1,93 @@
+"""What a statement costs: how many there are, and that each one finds its rows by an index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from broker.core.ports import UnitOfWork
+from broker.core.ticket import Purpose
+from broker.core.values import ClientId, ConnectionId, UserId
+from broker.stores.sql import SqlDatabase
+from broker.testing.clock import START, FixedClock
+from broker.testing.records import BOTH, HASH, LIVE, USERS, a_user
+from tests.sql_engines import opened
+
+ADA = UserId("user-ada")
+
+HOT: dict[str, Callable[[UnitOfWork], object]] = {
+    "find by address": lambda work: work.users.find(LIVE, USERS, "ada@acme.example"),
+    "find by name": lambda work: work.users.find(LIVE, USERS, "ada"),
+    "get": lambda work: work.users.get(ADA),
+    "find by identity": lambda work: work.users.find_by_identity(LIVE, ConnectionId("staff"), "https://i", "s"),
+    "find by contact address": lambda work: work.users.find_by_email(LIVE, "ada@acme.example"),
+    "identities": lambda work: work.users.identities(ADA),
+    "consents": lambda work: work.consents.granted(ADA, ClientId("shop")),
+    "look at a ticket": lambda work: work.tickets.look("secret"),
+    "latest ticket": lambda work: work.tickets.latest(ADA, Purpose.RESET),
+    "recent mails": lambda work: work.outbox.recent("acme", "reset", "k", START),
+    "keys": lambda work: work.keys.of("acme"),
+    "audit": lambda work: work.audit.read(LIVE),
+    "audit of somebody": lambda work: work.audit.read(LIVE, target="user-ada"),
+    "a page": lambda work: work.users.each(LIVE, after=ADA),
+}
+WRITTEN: dict[str, Callable[[UnitOfWork], object]] = {
+    "search": lambda work: work.users.search(LIVE, "ad"),
+    "claim": lambda work: work.outbox.claim(START, timedelta(minutes=1)),
+    "redeem": lambda work: work.tickets.redeem("secret", Purpose.RESET, LIVE, 0, START),
+    "sweep of jobs": lambda work: work.outbox.sweep(START),
+    "sweep of tickets": lambda work: work.tickets.sweep(START),
+    "delete": lambda work: work.users.delete(ADA),
+    "void": lambda work: work.tickets.void(ADA, START),
+}
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[SqlDatabase]:
+    database = opened(f"sqlite:///{tmp_path}/broker.db", FixedClock())
+    with database.writing() as work:
+        work.users.add(a_user(START), hash=HASH, kinds=BOTH)
+    yield database
+    database.close()
+
+
+@contextmanager
+def statements(database: SqlDatabase) -> Iterator[list[tuple[str, Any]]]:
+    """What is sent to the engine meanwhile."""
+    sent: list[tuple[str, Any]] = []
+
+    def note(_c: object, _u: object, statement: str, parameters: Any, _x: object, _m: object) -> None:
+        sent.append((statement, parameters))
+
+    engines = {database._engines.reader, database._engines.writer}
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", note)
+    yield sent
+    for engine in engines:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_one_question_is_one_query(database: SqlDatabase, name: str) -> None:
+    with database.reading() as work, statements(database) as sent:
+        HOT[name](work)
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize("name", [*HOT, *WRITTEN])
+def test_no_query_reads_a_whole_table(database: SqlDatabase, name: str) -> None:
+    with database.writing() as work, statements(database) as sent:
+        {**HOT, **WRITTEN}[name](work)
+    sent = [one for one in sent if one[0].startswith(("SELECT", "UPDATE", "DELETE"))]
+    assert sent
+    with database._engines.reader.connect() as connection:
+        for statement, parameters in sent:
+            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            assert plan
+            assert not [step for step in plan if step.startswith("SCAN")], (statement, plan)

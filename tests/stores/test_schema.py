@@ -1,0 +1,221 @@
+"""Migrations: what they make, what they refuse, and that they happen whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, inspect
+
+from broker.core.errors import ConfigurationError, Unavailable
+from broker.core.values import ClientId, UserId
+from broker.stores.sql import SqlDatabase
+from broker.stores.sql.engine import Engines
+from broker.stores.sql.migrate import MIGRATIONS, migrate
+from broker.stores.sql.schema import HEAD
+from broker.stores.sql.tables import metadata
+from broker.testing.clock import START, FixedClock
+from broker.testing.race import race
+from broker.testing.records import BOTH, HASH, LIVE, a_ticket, a_user
+from broker.testing.samples import an_identity
+from tests.sql_engines import ENGINES, empty_database, opened
+
+ADA = UserId("user-ada")
+
+CHANGE_OF_USERS = '''
+"""A change of `users` as SQLite does it: a new table, a copy, and the old one dropped."""
+import sqlalchemy as sa
+from alembic import op
+
+revision = "9999"
+down_revision = "%s"
+
+def upgrade() -> None:
+    with op.batch_alter_table("users", recreate="always") as users:
+        users.add_column(sa.Column("nickname", sa.Text()))
+        users.alter_column("kinds", nullable=True)
+    %s
+'''
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return empty_database("sqlite", tmp_path)
+
+
+def shape(engine: Engine) -> dict[str, Any]:
+    """Everything that the tables promise, comparable."""
+    found = inspect(engine)
+
+    def sorted_by_name(items: Any) -> list[Any]:
+        return sorted(items, key=lambda item: str(item["name"]))
+
+    return {
+        table: {
+            "columns": {c["name"]: (repr(c["type"]), c["nullable"]) for c in found.get_columns(table)},
+            "primary key": found.get_pk_constraint(table),
+            "references": sorted_by_name(found.get_foreign_keys(table)),
+            "unique": sorted_by_name(found.get_unique_constraints(table)),
+            "indexes": sorted_by_name(found.get_indexes(table)),
+        }
+        for table in found.get_table_names()
+        if table != "alembic_version"
+    }
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_migrations_make_the_tables_that_the_statements_are_written_for(engine: str, tmp_path: Path) -> None:
+    url = empty_database(engine, tmp_path)
+    declared = create_engine(url)
+    metadata.create_all(declared)
+    wanted = shape(declared)
+    declared.dispose()
+    for file in tmp_path.iterdir():
+        file.unlink()
+    opened(empty_database(engine, tmp_path), FixedClock()).close()
+    migrated = create_engine(url)
+    made = shape(migrated)
+    migrated.dispose()
+    assert made.keys() == wanted.keys()
+    for table, facts in wanted.items():
+        assert made[table] == facts
+
+
+def test_the_revision_in_the_code_is_that_of_the_newest_migration() -> None:
+    assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [HEAD]
+
+
+def test_an_empty_database_has_no_revision_and_an_upgraded_one_the_newest(url: str) -> None:
+    database = opened(url, FixedClock(), upgrade=False)
+    assert database.revision() is None
+    with pytest.raises(Unavailable):
+        database.ping()
+    database.upgrade()
+    assert database.revision() == HEAD
+    marker = database.marker()
+    database.upgrade()
+    database.close()
+    assert opened(url, FixedClock()).marker() == marker
+
+
+def test_starting_on_a_current_database_does_not_load_alembic(url: str) -> None:
+    opened(url, FixedClock()).close()
+    program = (
+        "import sys; from tests.sql_engines import opened; from broker.testing.clock import FixedClock\n"
+        "opened(sys.argv[1], FixedClock()).ping(); print('alembic' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
+
+
+def test_many_that_start_at_once_on_an_empty_folder_share_one_database(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/deep/down/broker.db"
+
+    def start(_: int) -> str:
+        database = opened(url, FixedClock())
+        marker = database.marker()
+        database.close()
+        return marker
+
+    assert len(set(race(start, callers=8))) == 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_database_of_a_newer_version_is_refused_with_what_to_do(engine: str, tmp_path: Path) -> None:
+    url = empty_database(engine, tmp_path)
+    opened(url, FixedClock()).close()
+    owner = create_engine(url)
+    with owner.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '7777'")
+    owner.dispose()
+    database = opened(url, FixedClock(), upgrade=False)
+    with pytest.raises(ConfigurationError, match=r"newer version .*7777.*backup"):
+        database.upgrade()
+    assert database.revision() == "7777"
+    database.close()
+
+
+def test_the_tables_of_another_program_are_left_alone(url: str, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "broker.db") as connection:
+        connection.execute("CREATE TABLE users (name TEXT)")
+        connection.execute("INSERT INTO users VALUES ('somebody')")
+    connection.close()
+    database = opened(url, FixedClock(), upgrade=False)
+    with pytest.raises(ConfigurationError, match="another program"):
+        database.upgrade()
+    database.close()
+    connection = sqlite3.connect(tmp_path / "broker.db")
+    assert connection.execute("SELECT name FROM users").fetchall() == [("somebody",)]
+    connection.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_change_of_users_keeps_the_rows_that_refer_to_them(engine: str, tmp_path: Path) -> None:
+    """With references enforced, dropping the old table would have emptied five others without a word."""
+    url, migrations = empty_database(engine, tmp_path), copied(tmp_path, "")
+    database = filled(url)
+    before = counts(url)
+    migrate(Engines(url), "unused", migrations)
+    assert counts(url) == before
+    with database.reading() as work:
+        assert work.users.get(ADA) == a_user(START, has_password=True)
+        assert len(work.users.identities(ADA)) == 1
+    with database.writing() as work:
+        work.users.delete(ADA)
+    assert counts(url) == dict.fromkeys(before, 0), "and references still cascade"
+    database.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("mishap", ["raise OSError('in the middle')", "op.execute('DELETE FROM users')"])
+def test_a_migration_that_fails_or_leaves_rows_without_their_user_changes_nothing(
+    engine: str, tmp_path: Path, mishap: str
+) -> None:
+    if engine == "postgresql" and "DELETE" in mishap:
+        mishap = "op.execute('UPDATE tickets SET user_id = 42')"
+    url, migrations = empty_database(engine, tmp_path), copied(tmp_path, mishap)
+    database = filled(url)
+    before = counts(url)
+    with pytest.raises(Exception, match=r"middle|refer to nothing|violates foreign key"):
+        migrate(Engines(url), "unused", migrations)
+    assert counts(url) == before
+    assert database.revision() == HEAD
+    inspector = inspect(create_engine(url))
+    assert "nickname" not in {column["name"] for column in inspector.get_columns("users")}
+    inspector.engine.dispose()
+    database.close()
+
+
+def copied(folder: Path, also: str) -> Path:
+    """The migrations, and one more."""
+    migrations = folder / "migrations"
+    shutil.copytree(MIGRATIONS, migrations)
+    (migrations / "versions" / "r9999_change.py").write_text(CHANGE_OF_USERS % (HEAD, also or "pass"))
+    return migrations
+
+
+def filled(url: str) -> SqlDatabase:
+    database = opened(url, FixedClock())
+    with database.writing() as work:
+        work.users.add(a_user(START), hash=HASH, kinds=BOTH)
+        work.users.link(ADA, LIVE, an_identity(START), START)
+        work.tickets.issue(a_ticket(START))
+        work.consents.grant(ADA, ClientId("shop"), frozenset({"openid"}), START)
+    return database
+
+
+def counts(url: str) -> dict[str, int]:
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        found = {
+            table: connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()
+            for table in ("users", "identifiers", "identities", "tickets", "consents")
+        }
+    engine.dispose()
+    return found
