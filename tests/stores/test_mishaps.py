@@ -127,6 +127,7 @@ def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
         raise AssertionError("it was opened")
     with pytest.raises(Unavailable), database.writing():
         raise AssertionError("it was opened")
+    database.close()
 
 
 def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
