@@ -3,6 +3,9 @@
 redis-py repeats a command ten times by default, whatever the command: a one-time take whose answer was lost is then
 done twice and comes back empty, and a good login is refused. Here nothing is repeated inside redis-py. What is
 repeated by us, is safe to repeat: reads, plain writes, and scripts that know their caller by a nonce.
+
+Its connections are used without its client and pool, which take longer than the server does for a small command
+(docs/decisions/hot-paths.md).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import itertools
 import os
 import time
 from base64 import urlsafe_b64encode
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -18,7 +22,7 @@ from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoScriptError, RedisError
+from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as Broken
 from redis.exceptions import TimeoutError as TooSlow
 from redis.retry import Retry
@@ -42,11 +46,13 @@ Part = str | bytes | int | float
 class RedisKeyValue:
     """Implements `broker.core.ports.KeyValue`; the stores beside it use `run`, `batch` and `nonce` as well.
 
-    May be used by many threads, and after a fork (the pool and the nonces start anew in the child).
+    May be used by many threads, and after a fork (the connections and the nonces start anew in the child).
     """
 
     def __init__(self, client: redis.Redis) -> None:
-        self._client: Any = client  # its commands are not typed
+        self._pool = client.connection_pool
+        self._idle: deque[Any] = deque()
+        self._process = os.getpid()
         self._down_until = 0.0
         self._nonces = _Nonces()
 
@@ -77,7 +83,7 @@ class RedisKeyValue:
         return cls(client)
 
     def get(self, key: str) -> bytes | None:
-        value: bytes | None = self._repeat(lambda: self._client.execute_command("GET", _raw(key)))
+        value: bytes | None = self._repeat(lambda: self._exchange(("GET", _raw(key))))
         return value
 
     def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -93,7 +99,7 @@ class RedisKeyValue:
                     [self.nonce(), milliseconds(MEMORY), value, milliseconds(ttl)],
                 )
             )
-        self._repeat(lambda: self._client.execute_command("SET", _raw(key), value, "PX", milliseconds(ttl)))
+        self._repeat(lambda: self._exchange(("SET", _raw(key), value, "PX", milliseconds(ttl))))
         return True
 
     def swap(self, key: str, old: bytes, new: bytes, ttl: timedelta) -> bool:
@@ -115,12 +121,14 @@ class RedisKeyValue:
     def ping(self) -> None:
         """Tried once. Raises `Unavailable`."""
         try:
-            self._client.execute_command("PING")
+            self._exchange(("PING",))
         except (RedisError, OSError) as error:
             raise _unavailable(error) from error
 
     def close(self) -> None:
-        self._client.close()
+        """Give the connections back; they are opened again where somebody goes on."""
+        while self._idle:
+            self._idle.pop().disconnect()
 
     def nonce(self) -> str:
         """Unique to one operation of one process, for a script to know its caller again. Not a secret."""
@@ -133,23 +141,55 @@ class RedisKeyValue:
 
         def call() -> Any:
             try:
-                return self._client.execute_command("EVALSHA", script.sha, len(keys), *operands)
+                return self._exchange(("EVALSHA", script.sha, len(keys), *operands))
             except NoScriptError:  # the server was restarted, or never saw it
-                return self._client.execute_command("EVAL", script.text, len(keys), *operands)
+                return self._exchange(("EVAL", script.text, len(keys), *operands))
 
         return self._repeat(call)
 
     def batch(self, commands: Sequence[tuple[Part, ...]]) -> list[Any]:
         """Plain commands in one round trip, each on its own; they must be safe to repeat. Raises `Unavailable`."""
 
-        def call() -> list[Any]:
-            pipeline = self._client.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*map(_raw, command))
-            answers: list[Any] = pipeline.execute()
-            return answers
+        raw = [tuple(map(_raw, command)) for command in commands]
+        return self._repeat(lambda: self._exchange_all(raw))
 
-        return self._repeat(call)
+    def _exchange(self, command: tuple[Part, ...]) -> Any:
+        return self._exchange_all((command,))[0]
+
+    def _exchange_all(self, commands: Sequence[tuple[Part, ...]]) -> list[Any]:
+        """Send commands and read their answers. Raises what redis-py raises, for the first that failed."""
+        connection = self._connection()
+        try:
+            connection.send_packed_command(connection.pack_commands(commands))
+            answers = [_answer(connection) for _ in commands]
+        except BaseException:
+            # There may be answers left in it, which would become somebody else's.
+            connection.disconnect()
+            raise
+        self._idle.append(connection)
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                raise answer
+        return answers
+
+    def _connection(self) -> Any:
+        """One for this caller alone: the one that was used last, else a new one."""
+        if self._process != os.getpid():
+            self._idle, self._process = deque(), os.getpid()
+        try:
+            connection: Any = self._idle.pop()
+        except IndexError:
+            connection = self._pool.make_connection()
+        else:
+            try:
+                if not connection.can_read():
+                    return connection
+            except (RedisError, OSError):
+                pass  # the server closed it
+            # Closed, or it says something that nobody asked for: an answer of it could be anybody's.
+            connection.disconnect()
+        connection.connect()
+        return connection
 
     def _repeat(self, operation: Callable[[], T]) -> T:
         started, pause = time.monotonic(), 0.01
@@ -171,6 +211,14 @@ class RedisKeyValue:
                 if self._down_until:
                     self._down_until = 0.0
                 return result
+
+
+def _answer(connection: Any) -> Any:
+    """One answer; an error that the server answers is a value here, since the answers behind it are still to come."""
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 class _Nonces:
