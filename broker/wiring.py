@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -175,8 +175,10 @@ class Runtime:
     def mail_renderer(self) -> MailRenderer:
         """For the worker: a web process never renders a mail, and never imports what that takes."""
         from broker.services.mail_render import MailRenderer
+        from broker.web.texts import Catalogs
 
-        return MailRenderer(resources.templates())
+        templates = resources.templates()
+        return MailRenderer(templates, Catalogs(templates / "translations").of)
 
     def transports(self, url: str) -> Transport:
         """The transport behind an address such as `smtp://...`, opened once."""
@@ -258,10 +260,15 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
         database.upgrade()
     url, release = _key_value(settings, environ)
     kv = RedisKeyValue.connect(url)
-    fetcher = fetcher or HttpFetcher(settings.egress)
+    ours = ExitStack()
+    if fetcher is None:
+        fetcher = ours.enter_context(closing(HttpFetcher(settings.egress)))
+    if hasher is None:
+        hasher = ours.enter_context(closing(Argon2Hasher()))
     transactions, sessions, grants = KvTransactions(kv, clock), KvSessions(kv, vault, clock), KvGrants(kv, vault, clock)
 
     def close() -> None:
+        ours.close()
         kv.close()
         database.close()
         release()
@@ -270,7 +277,7 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
         clock=clock,
         entropy=entropy,
         vault=vault,
-        hasher=hasher or Argon2Hasher(),
+        hasher=hasher,
         blocklist=OfflineBlocklist(),
         fetcher=fetcher,
         verifier=UpstreamVerifier(fetcher, clock),
