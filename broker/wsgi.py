@@ -21,6 +21,7 @@ HEAD_MILLISECONDS = 10_000
 KILL_SECONDS = 3
 """How long a worker may take to finish what it is doing: idle keep-alive connections would hold it for ever."""
 CONNECTIONS = 4096
+_SERVER = "HOMEREALM_WEB_SERVER"
 
 
 def app() -> Flask:
@@ -33,13 +34,14 @@ def app() -> Flask:
 def gateway() -> Gateway:
     """The RSGI app that Granian runs, once in each worker process."""
     # A worker must not outlive the process that restarts it: it would keep the port and answer with old code.
-    if not tether.tie(os.getppid()):
+    if not tether.tie(int(os.environ.get(_SERVER) or os.getppid())):
         raise SystemExit(0)
     return Gateway(app())
 
 
 def run(host: str, port: int, workers: int) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP starts new worker processes and then ends the old ones."""
+    os.environ[_SERVER] = str(os.getpid())
     from granian.constants import Interfaces
     from granian.http import HTTP1Settings
     from granian.log import LogLevels

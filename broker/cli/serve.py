@@ -1,0 +1,164 @@
+"""`homerealm serve` and `homerealm worker`."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from broker.cli import REFUSED
+from broker.cli.options import config_option
+from broker.core.errors import ConfigurationError
+from broker.supervisor import Process, StartFailed, Supervisor
+
+if TYPE_CHECKING:
+    from broker.stores.kv.embedded import EmbeddedValkey
+
+CONFIG = "HOMEREALM_CONFIG"
+KEY_VALUE_URL = "HOMEREALM_KEY_VALUE_URL"
+
+
+@click.command()
+@config_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option("--workers", type=click.IntRange(1, 256), help="Web processes; else one for each core.")
+@click.option("--no-worker", is_flag=True, help="Without the background worker: `homerealm worker` runs elsewhere.")
+def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bool) -> None:
+    """The production server: web processes and one background worker, in one command.
+
+    SIGTERM lets requests finish and ends within five seconds; SIGHUP reloads the configuration.
+    """
+    if taken := why_not_listen(host, port):
+        click.echo(f"homerealm: {taken}", err=True)
+        raise SystemExit(REFUSED)
+    from broker.wiring import load_settings
+
+    settings = load_settings(config)
+    number = workers or len(os.sched_getaffinity(0))
+    supervisor = Supervisor(_say, before_reload=lambda: _usable(config))
+    supervisor.install_signals()
+    environment = {CONFIG: str(config.resolve())}
+    store = _start_store(Path(settings.root), environment) if settings.key_value == "embedded" else None
+    try:
+        processes = [web_process(host, port, number, environment)]
+        if not no_worker:
+            processes.append(worker_process(environment))
+        if supervisor.start(processes):
+            with_worker = "" if no_worker else " and a background worker"
+            click.echo(f"Homerealm answers on {settings.base_url} ({_listening(host, port)}; "
+                       f"{number} web process{'es' if number > 1 else ''}{with_worker})")  # fmt: skip
+            sys.stdout.flush()
+            supervisor.run()
+    except StartFailed as failure:
+        _say(str(failure))
+        raise SystemExit(REFUSED) from None
+    finally:
+        supervisor.stop()
+        if store is not None:
+            store.stop()
+
+
+@click.command()
+@config_option
+def worker(config: Path) -> None:
+    """The background worker alone. More of them share the work; each job is done by one."""
+    from broker import wiring
+    from broker.schedule import Worker
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with wiring.running(config) as runtime:
+        Worker(runtime).run(stop)
+
+
+def web_process(host: str, port: int, workers: int, environment: dict[str, str]) -> Process:
+    """The web server as a process for a Supervisor; ready when it answers."""
+    return Process(
+        "the web server",
+        [sys.executable, "-m", "broker.wsgi", host, str(port), str(workers)],
+        environment,
+        ready=lambda: answers(host, port),
+        on_reload=lambda child: child.send_signal(signal.SIGHUP),
+    )
+
+
+def worker_process(environment: dict[str, str]) -> Process:
+    """The background worker as a process for a Supervisor."""
+    return Process(
+        "the background worker",
+        [sys.executable, "-m", "broker", "worker", "--config", environment[CONFIG]],
+        environment,
+    )
+
+
+def why_not_listen(host: str, port: int) -> str | None:
+    """Why nobody can listen there now; None when it is free. Asked before anything starts."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as listener:
+            # Not SO_REUSEPORT: with it two servers would share a port, and each get half of the requests.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(1)
+    except socket.gaierror:
+        return f"{host} is not an address of this machine"
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return f"port {port} is taken: something listens on {host}:{port} already; stop it, or choose --port"
+        if error.errno == errno.EACCES:
+            return f"port {port} needs privileges: choose --port 1024 or above, and put a proxy in front"
+        return f"cannot listen on {host}:{port}: {error.strerror}"
+    return None
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether /healthz says that all is well."""
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    connection = http.client.HTTPConnection(local, port, timeout=2)
+    try:
+        connection.request("GET", "/healthz", headers={"Connection": "close"})
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _start_store(root: Path, environment: dict[str, str]) -> EmbeddedValkey:
+    from broker.stores.kv.embedded import EmbeddedValkey
+
+    store = EmbeddedValkey(root / "var" / "valkey")
+    environment[KEY_VALUE_URL] = store.start()
+    return store
+
+
+def _usable(config: Path) -> bool:
+    """A broken file never replaces the running configuration."""
+    from broker.wiring import load_settings
+
+    try:
+        load_settings(config)
+    except ConfigurationError as error:
+        for line in error.problems:
+            _say(line)
+        _say("the configuration is not reloaded: the one that runs stays")
+        return False
+    return True
+
+
+def _listening(host: str, port: int) -> str:
+    return f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}"
+
+
+def _say(text: str) -> None:
+    click.echo(f"homerealm: {text}", err=True)
