@@ -13,6 +13,8 @@ from broker.sdk import Clock, ConnectionFailed, Fetcher
 FRESH = timedelta(hours=1)
 STALE = timedelta(days=1)
 """How long an older description serves while the provider does not answer."""
+PATIENCE = timedelta(minutes=1)
+"""How long the older one serves before the provider is asked again: people should not wait for a dead one."""
 _ADDRESSES = ("authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint", "end_session_endpoint")
 
 
@@ -40,19 +42,27 @@ class Discovery:
         self._address = address
         self._issuer = issuer
         self._kept: tuple[datetime, ProviderMetadata] | None = None
+        self._failed_at: datetime | None = None
 
     def metadata(self) -> ProviderMetadata:
         """Raises `ConnectionFailed`: `unavailable` without an answer, `misconfigured` for one of another issuer."""
         now, kept = self._clock.now(), self._kept
-        if kept is not None and now - kept[0] < FRESH:
+        if kept is None:
+            return self._renew(now)
+        age = now - kept[0]
+        if age < FRESH or (age < STALE and self._failed_at is not None and now - self._failed_at < PATIENCE):
             return kept[1]
         try:
-            found = self._fetch()
+            return self._renew(now)
         except ConnectionFailed as failure:
-            if kept is not None and failure.code == "connection.unavailable" and now - kept[0] < STALE:
-                return kept[1]
-            raise
-        self._kept = now, found
+            if failure.code != "connection.unavailable" or age >= STALE:
+                raise
+            self._failed_at = now
+            return kept[1]
+
+    def _renew(self, now: datetime) -> ProviderMetadata:
+        found = self._fetch()
+        self._kept, self._failed_at = (now, found), None
         return found
 
     def _fetch(self) -> ProviderMetadata:
