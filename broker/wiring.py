@@ -314,9 +314,9 @@ def build(config: str | Path | None = None, *, url_prefix: str = "", **engines: 
 
 
 @contextmanager
-def running(config: str | Path | None = None) -> Iterator[Runtime]:
+def running(config: str | Path | None = None, **engines: Any) -> Iterator[Runtime]:
     """A Runtime for one command: everything is let go of at the end."""
-    runtime = build(config)
+    runtime = build(config, **engines)
     try:
         yield runtime
     finally:

@@ -39,8 +39,11 @@ def gateway() -> Gateway:
     return Gateway(app())
 
 
-def run(host: str, port: int, workers: int) -> None:
-    """Serve until SIGTERM or SIGINT; SIGHUP starts new worker processes and then ends the old ones."""
+def run(host: str, port: int, workers: int, target: str = "broker.wsgi:gateway") -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP starts new worker processes and then ends the old ones.
+
+    `target` is the function that makes the RSGI app, `module:name`.
+    """
     os.environ[_SERVER] = str(os.getpid())
     from granian.constants import Interfaces
     from granian.http import HTTP1Settings
@@ -48,7 +51,7 @@ def run(host: str, port: int, workers: int) -> None:
     from granian.server import Server
 
     Server(
-        "broker.wsgi:gateway",
+        target,
         factory=True,
         address=host,
         port=port,

@@ -134,6 +134,15 @@ def answers(host: str, port: int) -> bool:
         connection.close()
 
 
+def listens(host: str, port: int) -> bool:
+    """Whether somebody takes connections there."""
+    try:
+        socket.create_connection((host, port), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
 def _start_store(root: Path, environment: dict[str, str]) -> EmbeddedValkey:
     from broker.stores.kv.embedded import EmbeddedValkey
 

@@ -29,6 +29,7 @@ SHOWN = 200
 def mailbox(folders: Sequence[Path], address: str = "/dev/mailbox") -> Blueprint:
     """A viewer of maildirs. The newest mail is the first."""
     views = Blueprint("homerealm_mailbox", __name__)
+    sandbox = "default-src 'none'; style-src 'unsafe-inline'; sandbox allow-popups"
     errors.register(views)
 
     def files() -> dict[str, Path]:
@@ -81,9 +82,7 @@ def mailbox(folders: Sequence[Path], address: str = "/dev/mailbox") -> Blueprint
         if part is None:
             raise NotFound
         response = Response(part.get_content(), 200, mimetype="text/html")
-        response.headers["Content-Security-Policy"] = (
-            "default-src 'none'; style-src 'unsafe-inline'; sandbox allow-popups allow-top-navigation-by-user-activation"
-        )
+        response.headers["Content-Security-Policy"] = sandbox
         return response
 
     return views

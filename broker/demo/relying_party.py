@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -14,10 +15,11 @@ from urllib.parse import urlencode
 from flask import Flask, Response, redirect, request
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
-from broker import resources
+from broker import resources, tether
 from broker.core.errors import ConnectionFailed
 from broker.core.ports import Clock, Fetcher
 from broker.core.tenant import Egress
+from broker.gateway import Gateway
 from broker.services.clock import SystemClock
 from broker.services.fetcher import HttpFetcher
 from broker.services.secrets import SystemEntropy
@@ -182,6 +184,14 @@ def _pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
 
 
-def app_from_environment() -> Flask:
+def gateway() -> Gateway:
     """For the process that `homerealm demo` starts."""
-    return create_relying_party(os.environ["HOMEREALM_DEMO_APP"], os.environ["HOMEREALM_DEMO_BROKER"])
+    if not tether.tie(os.getppid()):
+        raise SystemExit(0)
+    return Gateway(create_relying_party(os.environ["HOMEREALM_DEMO_APP"], os.environ["HOMEREALM_DEMO_BROKER"]))
+
+
+if __name__ == "__main__":
+    from broker.wsgi import run
+
+    run(sys.argv[1], int(sys.argv[2]), 1, "broker.demo.relying_party:gateway")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from broker.core.errors import IdentifierTaken
@@ -21,7 +23,7 @@ class Person(NamedTuple):
 
 BROKER = (
     Person("acme", "ada", "ada@acme.example", "Ada Lovelace", "has a password at Acme"),
-    Person("acme", "grace", "grace@acme.example", "Grace Hopper", "support desk: http://localhost:8000/t/acme/admin"),
+    Person("acme", "grace", "grace@acme.example", "Grace Hopper", "support desk at Acme: /t/acme/admin"),
     Person("test-acme", "ada", "ada@acme.example", "Ada Lovelace", "the same person in Acme's test environment"),
     Person("globex", "linus", "linus@globex.example", "Linus Pauling", "has a password at Globex"),
 )
@@ -30,14 +32,17 @@ UPSTREAM = (
 )
 
 
-def fill(config: str, people: tuple[Person, ...]) -> None:
+def fill(config: Path, people: tuple[Person, ...], environ: Mapping[str, str]) -> None:
     """Add the people who are not there yet."""
     actor = Actor.command_line("demo")
-    with running(config) as runtime:
+    with running(config, environ=environ) as runtime:
         for person in people:
             tenant = runtime.tenant(TenantId(person.tenant))
             if tenant is None:
                 continue
+            with runtime.database.reading() as work:
+                if work.users.find_by_email(tenant.directory, person.email):
+                    continue  # a password that somebody changed stays changed, and no hash is made in vain
             try:
                 runtime.desk.add(
                     tenant, email=person.email, username=person.username, name=person.name, password=PASSWORD, by=actor
