@@ -62,13 +62,16 @@ def main() -> None:
         (config / "tenants").mkdir(parents=True)
         (config / "broker.yaml").write_text(BROKER.format(port=family.port, key_value=options.key_value))
         (config / "tenants" / "acme.yaml").write_text(TENANT.format(alg=options.alg, **CLIENT))
-        environment = {"HOMEREALM_CONFIG": str(config), "BENCH_HASH": options.hash}
+        environment = {
+            "HOMEREALM_CONFIG": str(config),
+            "PYTHONPATH": str(HERE / "unhashed") if options.hash == "off" else "",
+        }
         subprocess.run(
             [sys.executable, HERE / "people.py", str(config), str(options.users), PASSWORD],
             check=True, env=os.environ | environment, stdout=sys.stderr,
         )  # fmt: skip
         family.start(
-            sys.executable, HERE / "serve.py", "serve", "--config", config, "--host", "127.0.0.1",
+            sys.executable, "-m", "broker", "serve", "--config", config, "--host", "127.0.0.1",
             "--port", family.port, "--workers", options.workers, env=environment, cwd=family.state,
         )  # fmt: skip
         family.foreground(

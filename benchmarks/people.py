@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import serve  # noqa: F401  (makes hashing cheap, when BENCH_HASH says so)
 from homerealm import names
 
 from broker import wiring
