@@ -1,7 +1,7 @@
 """From a page's facts to its HTML.
 
 An environment of our own, so that inside somebody's Flask app their `layout.html` is never taken for ours. One a
-language: macros and blocks then find their words without a look-up by request; the compiled code is shared.
+language, compiled with its words when it is first asked for.
 """
 
 from __future__ import annotations
@@ -11,31 +11,16 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from gettext import NullTranslations
 from pathlib import Path
-from types import CodeType
 
-from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
-from jinja2.bccache import Bucket
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from broker.web import texts
 from broker.web.assets import Assets
 from broker.web.pages import Chrome, Page
+from broker.web.wording import WordedEnvironment
 
 _ADDRESS = re.compile(r"(https?://[^\s<>\"']*[\w/=&-])")
-
-
-class _Shared(BytecodeCache):
-    """Compiled templates, kept in memory for every language: words are looked up when a page is drawn."""
-
-    def __init__(self) -> None:
-        self._code: dict[str, CodeType] = {}
-
-    def load_bytecode(self, bucket: Bucket) -> None:
-        bucket.code = self._code.get(bucket.key)
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        if bucket.code is not None:
-            self._code[bucket.key] = bucket.code
 
 
 class Renderer:
@@ -51,7 +36,6 @@ class Renderer:
         self._assets = assets
         self.catalogs = texts.Catalogs(templates / "translations")
         self._translations = translations or self.catalogs.of
-        self._code = _Shared()
         self._environments: dict[str, Environment] = {}
         self._script = assets.url("hosted.js")
         self._icon = assets.url("icon.svg")
@@ -71,19 +55,16 @@ class Renderer:
         )
 
     def _environment(self, language: str) -> Environment:
-        environment = Environment(
+        translations = self._translations(language)
+        environment = WordedEnvironment(
+            translations,
             loader=self._loader,
-            bytecode_cache=self._code,
-            autoescape=True,
             auto_reload=False,
             cache_size=-1,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
-            extensions=["jinja2.ext.i18n"],
         )
-        translations = self._translations(language)
-        environment.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
         environment.globals["dir"] = texts.direction(language)
         environment.filters.update(_filters(language, translations))
         return environment
