@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,10 +46,10 @@ def demo(reset: bool, folder: Path, port: int) -> None:
         for config, people in ((broker, sample.BROKER), (upstream, sample.UPSTREAM)):
             environment, store = _store(config)
             stores.append(store)
-            sample.fill(config, people, environment)
+            sample.fill_once(config, people, environment)
             processes += _servers(config, environment, addresses, folder)
         processes.append(_app(addresses))
-        if supervisor.start(processes):
+        if supervisor.start(_side_by_side(processes)):
             click.echo(table(addresses))
             sys.stdout.flush()
             supervisor.run()
@@ -59,6 +60,16 @@ def demo(reset: bool, folder: Path, port: int) -> None:
         supervisor.stop()
         for store in stores:
             store.stop()
+
+
+def _side_by_side(processes: list[Process]) -> list[Process]:
+    """None of them needs another one to start, so nobody waits for the one before: the last waits for all."""
+
+    def all_ready() -> bool:
+        return all(one.ready() for one in processes)
+
+    first = [replace(one, ready=lambda: True) for one in processes[:-1]]
+    return [*first, replace(processes[-1], ready=all_ready)]
 
 
 def _store(config: Path) -> tuple[dict[str, str], EmbeddedValkey]:
