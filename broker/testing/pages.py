@@ -333,7 +333,7 @@ def _admin() -> States:
         "users-one": AdminUsersPage("ada", (ADA,)),
         "users-none": AdminUsersPage("nobody", ()),
         "user": user,
-        "user-blocked": AdminUserPage(BOB, (AdminAction.UNBLOCK,), NOW, must_change_password=True, has_password=True),
+        "user-off": AdminUserPage(BOB, (AdminAction.UNBLOCK,), NOW, has_password=True, must_change_password=True),
         "user-upstream": AdminUserPage(EVE, (AdminAction.SIGN_OUT,), NOW),
         "user-above": AdminUserPage(ADA, (), NOW),
         "confirm-elsewhere": replace(confirm, elsewhere="Acme staff"),

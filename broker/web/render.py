@@ -49,9 +49,9 @@ class Renderer:
             p=page,
             c=chrome,
             q=f"?tx={chrome.tx}" if chrome.tx else "",
-            sheet=self._assets.sheet_url(chrome.color, chrome.color_dark),
-            script=self._script,
-            icon=chrome.logo or self._icon,
+            sheet_url=self._assets.sheet_url(chrome.color, chrome.color_dark),
+            script_url=self._script,
+            icon_url=chrome.logo or self._icon,
         )
 
     def _environment(self, language: str) -> Environment:

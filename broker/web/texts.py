@@ -123,17 +123,17 @@ def moment(value: datetime, language: str = SOURCE) -> str:
 def duration(value: timedelta | int, translations: NullTranslations) -> str:
     """`30 minutes`: of a whole number of days, hours, minutes or seconds (`int`: seconds), rounded up."""
     seconds = max(1, value if isinstance(value, int) else int(value.total_seconds()))
-    plural = translations.ngettext
+    ngettext = translations.ngettext
     if seconds < 90:
-        return plural("%(num)d second", "%(num)d seconds", seconds) % {"num": seconds}
+        return ngettext("%(num)d second", "%(num)d seconds", seconds) % {"num": seconds}
     minutes = -(-seconds // 60)
     if minutes < 90:
-        return plural("%(num)d minute", "%(num)d minutes", minutes) % {"num": minutes}
+        return ngettext("%(num)d minute", "%(num)d minutes", minutes) % {"num": minutes}
     hours = -(-minutes // 60)
     if hours <= 48:
-        return plural("%(num)d hour", "%(num)d hours", hours) % {"num": hours}
+        return ngettext("%(num)d hour", "%(num)d hours", hours) % {"num": hours}
     days = -(-hours // 24)
-    return plural("%(num)d day", "%(num)d days", days) % {"num": days}
+    return ngettext("%(num)d day", "%(num)d days", days) % {"num": days}
 
 
 @lru_cache(maxsize=64)

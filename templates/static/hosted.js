@@ -3,9 +3,6 @@
   const page = document;
   page.documentElement.classList.add("js");
 
-  // What is wrong is read out first.
-  page.querySelector("[data-summary]")?.focus();
-
   // Show and hide a password; hidden again before it is sent, so that no form history keeps it.
   for (const button of page.querySelectorAll("[data-show]")) {
     const input = page.getElementById(button.dataset.show);
