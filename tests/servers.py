@@ -25,6 +25,17 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+def free_ports(count: int) -> int:
+    """The first of so many free ports in a row."""
+    for _ in range(100):
+        first = free_port()
+        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as held:
+            for port in range(first, first + count):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+    raise RuntimeError(f"no {count} free ports in a row")
+
+
 def listens(port: int) -> bool:
     """Whether somebody accepts connections on this port of loopback."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT, answers, free_port, running, short_folder
+from tests.servers import ROOT, answers, free_ports, listens, running, short_folder
 
 pytestmark = [pytest.mark.packaging, pytest.mark.xdist_group("packaging")]
 DATA = ("templates", "config")
@@ -110,11 +110,16 @@ def test_the_installed_packages_come_from_the_wheel(environment: Path, tmp_path:
     assert Path(done.stdout.strip()).is_relative_to(environment)
 
 
-def test_the_demo_runs_from_the_wheel(environment: Path, tmp_path: Path) -> None:
-    ports = [free_port() for _ in range(3)]
+def test_the_demo_runs_from_the_wheel_and_leaves_nothing_behind(environment: Path, tmp_path: Path) -> None:
+    broker = free_ports(3)
+    app, upstream = broker + 1, broker + 2
     with short_folder() as folder:
-        command = [environment / "bin" / "homerealm", "demo", "--ports", ",".join(map(str, ports))]
-        ready = lambda: answers(ports[0], "/healthz") and answers(ports[1], "/")  # noqa: E731
+        command = [environment / "bin" / "homerealm", "demo", "--port", str(broker), "--folder", folder / "demo"]
+        ready = lambda: answers(broker, "/healthz") and answers(app, "/") and answers(upstream, "/healthz")  # noqa: E731
         with running(command, ready, log=tmp_path / "demo.log", cwd=folder, seconds=60):
-            assert answers(ports[0], "/t/acme/.well-known/openid-configuration")
-            assert answers(ports[0], "/dev/mailbox")
+            for tenant in ("acme", "globex"):
+                assert answers(broker, f"/t/{tenant}/.well-known/openid-configuration")
+            assert answers(broker, "/dev/mailbox")
+        printed = (tmp_path / "demo.log").read_text()
+    assert f"http://localhost:{app}" in printed
+    assert [port for port in (broker, app, upstream) if listens(port)] == []
