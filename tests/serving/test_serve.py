@@ -1,0 +1,187 @@
+"""`homerealm serve` as an operator sees it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Homerealm, answers, homerealm, listens, program
+
+
+@pytest.fixture
+def server() -> Iterator[Homerealm]:
+    with homerealm() as server:
+        yield server
+
+
+def processes(root: int) -> dict[int, str]:
+    """A process and everything below it, with command lines."""
+    found = {}
+    waiting = [root]
+    while waiting:
+        pid = waiting.pop()
+        folder = Path(f"/proc/{pid}")
+        try:
+            found[pid] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            for thread in (folder / "task").iterdir():
+                waiting += map(int, (thread / "children").read_text().split())
+        except OSError:
+            continue
+    return found
+
+
+def below(server: Homerealm) -> dict[int, str]:
+    if server.process is None:
+        raise RuntimeError("not running")
+    return processes(server.process.pid)
+
+
+def one(server: Homerealm, *words: str) -> int:
+    """The first process below the server whose command line has all the words."""
+    return next(pid for pid, line in below(server).items() if all(word in line for word in words))
+
+
+def gone(pids: dict[int, str]) -> bool:
+    """Whether all of them end within ten seconds."""
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        with os.fdopen(descriptor):
+            if not select.select([descriptor], [], [], 10)[0]:
+                return False
+    return True
+
+
+def within_20_seconds(true: Callable[[], bool]) -> bool:
+    for _ in range(400):
+        if true():
+            return True
+        select.select([], [], [], 0.05)
+    return False
+
+
+def answers_again(port: int) -> bool:
+    return within_20_seconds(lambda: answers(port, "/healthz"))
+
+
+def test_it_says_where_it_answers_and_ends_with_a_signal(server: Homerealm) -> None:
+    with server.serving("--workers", "2"):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        connection.request("GET", "/healthz")  # and stays open, idle
+        assert connection.getresponse().read() is not None
+        assert within_20_seconds(lambda: "Homerealm answers" in server.log.read_text())
+        everything = below(server)
+        if server.process is None:
+            raise RuntimeError("not running")
+        server.process.terminate()
+        assert server.process.wait(5) == 0
+        connection.close()
+        assert gone(everything)
+    said = [line for line in server.log.read_text().splitlines() if line.startswith("Homerealm answers")]
+    assert len(said) == 1
+    assert f"http://localhost:{server.port}" in said[0]
+    assert "2 web processes and a background worker" in said[0]
+
+
+def test_a_taken_port_is_one_line_and_nothing_is_started(server: Homerealm) -> None:
+    with socket.create_server(("127.0.0.1", server.port)):
+        done = subprocess.run(
+            [str(program()), "serve", "--config", str(server.config), "--port", str(server.port)],
+            cwd=server.folder, capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        f"homerealm: port {server.port} is taken: something listens on 127.0.0.1:{server.port} already; "
+        "stop it, or choose --port"
+    ]
+    assert not (server.folder / "var").exists()
+
+
+def test_an_address_of_another_machine_is_named(server: Homerealm) -> None:
+    done = subprocess.run(
+        [str(program()), "serve", "--config", str(server.config), "--host", "192.0.2.1"],
+        cwd=server.folder, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "192.0.2.1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_configuration_is_told_and_nothing_is_started(server: Homerealm) -> None:
+    (server.config / "broker.yaml").write_text("base_url: http://localhost\nnonsense: 1\n")
+    done = subprocess.run(
+        [str(program()), "serve", "--config", str(server.config), "--port", str(server.port)],
+        cwd=server.folder, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "broker.yaml:2:1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not listens(server.port)
+
+
+@pytest.mark.crash
+def test_whatever_part_is_killed_comes_back(server: Homerealm) -> None:
+    with server.serving("--workers", "1"):
+        for words in (("valkey-server",), ("broker", "worker"), ("broker.wsgi",)):
+            victim = one(server, *words)
+            os.kill(victim, signal.SIGKILL)
+            assert gone({victim: ""})
+            assert answers_again(server.port)
+            assert within_20_seconds(
+                lambda words=words: any(all(word in line for word in words) for line in below(server).values())
+            )
+            assert one(server, *words) != victim
+
+
+@pytest.mark.crash
+def test_a_web_process_that_is_killed_is_replaced(server: Homerealm) -> None:
+    with server.serving("--workers", "1", "--no-worker"):
+        main = one(server, "broker.wsgi")
+        (child,) = set(processes(main)) - {main}
+        os.kill(child, signal.SIGKILL)
+        assert gone({child: ""})
+        assert answers_again(server.port)
+        assert one(server, "broker.wsgi") == main
+
+
+@pytest.mark.crash
+def test_a_killed_supervisor_leaves_no_process_and_the_next_one_starts(server: Homerealm) -> None:
+    with server.serving("--workers", "2"):
+        everything = below(server)
+        assert len(everything) == 6
+        if server.process is None:
+            raise RuntimeError("not running")
+        server.process.kill()
+        assert gone(everything)
+    with server.serving("--workers", "1"):
+        assert answers(server.port, "/healthz")
+
+
+def test_a_hang_up_reloads_a_good_configuration_and_refuses_a_broken_one(server: Homerealm) -> None:
+    tenant = server.config / "tenants" / "acme.yaml"
+    discovery = "/t/globex/.well-known/openid-configuration"
+    with server.serving("--workers", "1"):
+        if server.process is None:
+            raise RuntimeError("not running")
+        good = tenant.read_text()
+        tenant.write_text("tenant: acme\nnonsense: 1\n")
+        server.process.send_signal(signal.SIGHUP)
+        assert within_20_seconds(lambda: "is not reloaded" in server.log.read_text())
+        assert "acme.yaml:2:1" in server.log.read_text()
+        assert answers(server.port, "/t/acme/.well-known/openid-configuration")
+        tenant.write_text(good)
+        (tenant.parent / "globex.yaml").write_text(good.replace("acme", "globex"))
+        assert not answers(server.port, discovery)
+        server.process.send_signal(signal.SIGHUP)
+        assert within_20_seconds(lambda: answers(server.port, discovery))

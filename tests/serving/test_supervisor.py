@@ -1,0 +1,200 @@
+"""Processes are started in order, restarted, and stopped as one; nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ROOT
+
+PLAN = """\
+import sys
+from pathlib import Path
+from broker.supervisor import Process, StartFailed, Supervisor
+
+folder = Path(sys.argv[1])
+def program(name, then):
+    code = f'''
+import os, signal, sys, time
+def note(what):
+    with open({str(folder / "log")!r}, "a") as log: log.write(f"{{what}} {name} {{os.getpid()}}" + chr(10))
+def end(*_):
+    note("end"); sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+note("start")
+open({str(folder)!r} + "/{name}", "w").close()
+{then}
+'''
+    return [sys.executable, "-c", code]
+
+PAUSE = "signal.pause()"
+DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN)" + chr(10) + "while True: signal.pause()"
+plans = {
+    "two": [("first", PAUSE), ("second", PAUSE)],
+    "deaf": [("deaf", DEAF)],
+    "fails": [("first", PAUSE), ("fails", "(folder_missing)")],
+    "parent": [("parent", "os.fork() or (note('child'), signal.pause())" + chr(10) + PAUSE)],
+}
+
+import broker.supervisor
+broker.supervisor.STOP_SECONDS = 1.0 if sys.argv[2] == "deaf" else 4.5
+supervisor = Supervisor(lambda text: print(text, flush=True), before_reload=lambda: (folder / "good").exists())
+supervisor.install_signals()
+
+def ready(name):
+    return lambda: (folder / name).exists() and name != "fails"
+
+try:
+    if supervisor.start([Process(n, program(n, then), ready=ready(n)) for n, then in plans[sys.argv[2]]]):
+        print("ready", flush=True)
+        supervisor.run()
+except StartFailed as failure:
+    print(failure, flush=True)
+finally:
+    supervisor.stop()
+print("stopped", flush=True)
+"""
+
+
+class Run:
+    """A supervisor in a process of its own."""
+
+    def __init__(self, folder: Path, plan: str) -> None:
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PLAN, str(folder), plan], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+
+    def say(self) -> str:
+        """The next line that it says."""
+        if self.process.stdout is None:
+            raise RuntimeError("no pipe")
+        if not select.select([self.process.stdout], [], [], 20)[0]:
+            raise RuntimeError("says nothing")
+        return self.process.stdout.readline().strip()
+
+    def log(self) -> list[str]:
+        return (self.folder / "log").read_text().splitlines()
+
+    def names(self) -> list[str]:
+        return [line.rpartition(" ")[0] for line in self.log()]
+
+    def pid(self, name: str) -> int:
+        """The newest process of a name."""
+        return int(next(line for line in reversed(self.log()) if f" {name} " in line).rpartition(" ")[2])
+
+    def wait_for(self, name: str, times: int) -> None:
+        """Until something was noted that often."""
+        for _ in range(2000):
+            if self.names().count(name) >= times:
+                return
+            select.select([], [], [], 0.01)
+        raise RuntimeError(f"{name}: {self.log()}")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator:
+    runs: list[Run] = []
+
+    def start(plan: str) -> Run:
+        runs.append(Run(tmp_path, plan))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.process.kill()
+        run.process.wait()
+        if run.process.stdout:
+            run.process.stdout.close()
+
+
+def ends(pid: int) -> bool:
+    """Whether a process that need not be ours ends within ten seconds."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    with os.fdopen(descriptor):
+        return bool(select.select([descriptor], [], [], 10)[0])
+
+
+def test_each_starts_when_the_one_before_is_ready_and_all_end_with_a_signal(start) -> None:
+    run = start("two")
+    assert run.say() == "ready"
+    assert run.names() == ["start first", "start second"]
+    run.process.send_signal(signal.SIGTERM)
+    assert run.say() == "stopped"
+    assert run.process.wait(10) == 0
+    assert sorted(run.names()[2:]) == ["end first", "end second"]
+
+
+def test_ctrl_c_ends_it_the_same_way(start) -> None:
+    run = start("two")
+    run.say()
+    run.process.send_signal(signal.SIGINT)
+    assert run.say() == "stopped"
+    assert sorted(run.names()[2:]) == ["end first", "end second"]
+
+
+def test_what_dies_is_started_again_also_several_times(start) -> None:
+    run = start("two")
+    run.say()
+    for times in (2, 3):
+        os.kill(run.pid("second"), signal.SIGKILL)
+        assert run.say() == "second ended (SIGKILL), starts again"
+        run.wait_for("start second", times)
+    assert run.names().count("start first") == 1
+
+
+def test_one_that_does_not_listen_is_killed(start) -> None:
+    run = start("deaf")
+    run.say()
+    pid = run.pid("deaf")
+    run.process.terminate()
+    assert run.say() == "deaf did not stop in time and is killed"
+    assert run.say() == "stopped"
+    assert ends(pid)
+
+
+def test_one_that_fails_while_it_starts_ends_everything_and_is_named(start) -> None:
+    run = start("fails")
+    assert run.say() == "fails ended while it started (exit status 1)"
+    assert run.say() == "stopped"
+    assert "end first" in run.names()
+
+
+def test_a_reload_that_is_refused_changes_nothing_and_one_that_is_not_starts_anew(start) -> None:
+    run = start("two")
+    run.say()
+    run.process.send_signal(signal.SIGHUP)
+    (run.folder / "good").touch()
+    run.process.send_signal(signal.SIGHUP)
+    run.wait_for("start first", 2)
+    run.wait_for("start second", 2)
+    assert run.names().count("end first") == 1
+
+
+@pytest.mark.crash
+def test_a_killed_supervisor_leaves_nothing_behind(start) -> None:
+    run = start("two")
+    run.say()
+    pids = [run.pid("first"), run.pid("second")]
+    run.process.kill()
+    assert all(ends(pid) for pid in pids)
+
+
+@pytest.mark.crash
+def test_what_a_killed_process_had_started_goes_with_it(start) -> None:
+    run = start("parent")
+    run.say()
+    run.wait_for("child parent", 1)
+    grandchild = run.pid("parent")
+    os.kill(int(run.log()[0].rpartition(" ")[2]), signal.SIGKILL)
+    assert ends(grandchild)
