@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from broker import tether
-from broker.gateway import Gateway
-
-if TYPE_CHECKING:
-    from flask import Flask
+from broker.gateway import Gateway, WsgiApp
 
 HEAD_BYTES = 16_384
 HEAD_MILLISECONDS = 10_000
@@ -24,7 +20,7 @@ CONNECTIONS = 4096
 _SERVER = "HOMEREALM_WEB_SERVER"
 
 
-def app() -> Flask:
+def app() -> WsgiApp:
     """A WSGI app. Servers that pass on half a request, or two Host headers, need a proxy in front that does not."""
     from broker.app import create_app
 

@@ -73,7 +73,9 @@ def worker(config: Path) -> None:
     """The background worker alone. More of them share the work; each job is done by one."""
     from broker import wiring
     from broker.schedule import Worker
+    from broker.services import event_log
 
+    event_log.configure()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -20,11 +20,10 @@ _MANY = re.compile(r"/(common|organizations)(?=/v2\.0$)")
 class MicrosoftSettings(OidcSettings):
     """Microsoft Entra ID."""
 
-    # `username` is what Microsoft's own sign-in page sends there.
+    # The page takes a name with `hint_parameter: username`; nothing is told to it unless the connection says so.
     reset_facts: ClassVar[ResetFacts] = ResetFacts(
-        ResetHow.DEEP_LINK, "https://passwordreset.microsoftonline.com/", hint_parameter="username",
-        provider="Microsoft",
-    )  # fmt: skip
+        ResetHow.DEEP_LINK, "https://passwordreset.microsoftonline.com/", provider="Microsoft"
+    )
 
     title: Title = "Microsoft"
     issuer: ServiceAddress = "https://login.microsoftonline.com/organizations/v2.0"

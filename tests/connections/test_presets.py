@@ -32,9 +32,11 @@ def test_a_forgotten_password_leads_to_the_providers_own_page(case: Any, title: 
     assert (connection.title, page.provider, page.how, page.url) == (title, title, ResetHow.DEEP_LINK, url)
 
 
-def test_microsofts_reset_page_is_told_the_name_as_its_own_sign_in_page_does() -> None:
+def test_microsofts_reset_page_is_told_the_name_only_where_the_connection_opts_in() -> None:
+    """CONTRACT 3. `username` is what Microsoft's own sign-in page sends there."""
     case = cases.microsoft()
-    page = case.make().reset_page("ada@contoso.test")
+    assert case.make().reset_page("ada@contoso.test").url == "https://passwordreset.microsoftonline.com/"
+    page = case.make(reset={"how": "deep_link", "hint_parameter": "username"}).reset_page("ada@contoso.test")
     assert page.url == "https://passwordreset.microsoftonline.com/?username=ada%40contoso.test"
     assert case.make().reset_page(None).url == "https://passwordreset.microsoftonline.com/"
     assert case.browser.go(page.url).title == "Reset your Microsoft password"
