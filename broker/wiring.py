@@ -147,9 +147,11 @@ class Runtime:
 
     def connection(self, tenant: Tenant, id: ConnectionId) -> Connection[Any] | None:
         """The instance behind a configured connection, built on first use and kept."""
-        key = (tenant.id, id)
+        key, entry = (tenant.id, id), tenant.connection(id)
+        if entry is None:
+            return None
         found = self._connections.get(key)
-        if found is None and (entry := tenant.connection(id)) is not None:
+        if found is None:
             kind = registry.resolve(entry.type)
             if kind is None:
                 return None

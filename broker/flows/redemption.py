@@ -110,7 +110,9 @@ class Redemption:
         if ticket.transaction and browser and ticket.browser == browser:
             # Only in the browser that asked: a stored state or nonce is never replayed elsewhere.
             waiting = self.means.transactions.get(ticket.transaction, browser)
-            if waiting is not None and (waiting.finished or waiting.tenant != tenant.id):
+            if waiting is not None and (
+                waiting.finished or waiting.tenant != tenant.id or tenant.client(waiting.client) is None
+            ):
                 waiting = None
         # A link that an operator made is meant to sign its user in, whatever the tenant chose for forgotten passwords.
         after = AfterReset.SIGNED_IN if ticket.purpose is Purpose.SIGN_IN_ONCE else tenant.rules.reset.after

@@ -6,7 +6,7 @@ Every step ends by asking the policy again; what it answers is the next page. No
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -118,8 +118,10 @@ class SignIn:
 
     def _usable(self, tenant: Tenant, client: Client, session: Session) -> bool:
         """Whether a session counts for this app: its connection is still there, and the app offers it."""
-        offered = {one.id for one in tenant.connections_of(client)}
-        return session.directory == tenant.directory and session.identity.connection in offered
+        return session.directory == tenant.directory and self._offers(tenant, client, session.identity.connection)
+
+    def _offers(self, tenant: Tenant, client: Client, connection: ConnectionId) -> bool:
+        return any(one.id == connection for one in tenant.connections_of(client))
 
     def ask(self, tenant: Tenant, transaction: Transaction) -> Next:
         """What comes next. Status and epoch of the user are read now (SECURITY 3).
@@ -138,8 +140,10 @@ class SignIn:
                     granted = work.consents.granted(transaction.user, client.client_id)
             if user is not None and user.directory != tenant.directory:
                 user = None
-            if transaction.identity and tenant.connection(transaction.identity.connection) is None:
+            if transaction.identity and not self._offers(tenant, client, transaction.identity.connection):
                 user = None
+        elif transaction.connection is not None and not self._offers(tenant, client, transaction.connection):
+            transaction = transaction.forget_choice()
         situation = Situation(transaction, client, self.means.clock.now(), user, granted)
         step, check = next_step(situation)
         if step is Step.REAUTHENTICATE and "none" not in transaction.prompts:
@@ -154,6 +158,19 @@ class SignIn:
         if transaction.finished:
             raise PageExpired(code="transaction.finished")
         return transaction
+
+    def rested(self, transaction: Transaction, visitor: Callable[[], Visitor]) -> Transaction:
+        """The login as it stands in this browser now.
+
+        One that took its person from a browser session ends with that session: who signed out meanwhile, or is
+        somebody else by now, is asked again (SECURITY 3). Only then does it cost a look at the session.
+        """
+        if transaction.identity is None or transaction.interactive:
+            return transaction
+        session = visitor().session
+        if session is not None and session.id == transaction.session:
+            return transaction
+        return self.keep(transaction, transaction.reauthenticate())
 
     def keep(self, before: Transaction, after: Transaction) -> Transaction:
         """Save a move. Raises `InvalidTransition` when another request of the same login was faster."""
@@ -225,15 +242,19 @@ class SignIn:
         if not isinstance(connection, RedirectSignIn):
             raise InvalidTransition(transaction.id)
         nonce = self.means.entropy.token(16)
-        hint = self._hint(transaction, language)
+        hint = self._hint(tenant, transaction, language)
         departure = connection.depart(f"{transaction.id}.{nonce}", f"{tenant.issuer}/callback/{connection.id}", hint)
         return transaction.depart({**departure.private, "_state": nonce}), departure
 
-    def _hint(self, transaction: Transaction, language: str) -> Hint:
+    def _hint(self, tenant: Tenant, transaction: Transaction, language: str) -> Hint:
+        client = tenant.client(transaction.client)
+        max_age = transaction.max_age
+        if max_age is None and client is not None:
+            max_age = client.default_max_age
         return Hint(
             identifier=transaction.identifier,
             force_login="login" in transaction.prompts,
-            max_age=transaction.max_age,
+            max_age=max_age,
             select_account="select_account" in transaction.prompts,
             language=language,
         )
@@ -256,7 +277,10 @@ class SignIn:
             raise PageExpired(code="connection.state")
         spent = self.keep(before, before.choose(before.connection))
         arrival = Arrival(
-            params, private, f"{tenant.issuer}/callback/{connection_id}", self._hint(before, visitor.how.language)
+            params,
+            private,
+            f"{tenant.issuer}/callback/{connection_id}",
+            self._hint(tenant, before, visitor.how.language),
         )
         try:
             identity = connection.arrive(arrival)

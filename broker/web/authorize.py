@@ -12,7 +12,7 @@ from broker.core.tenant import INTERNAL_CLIENT, Client
 from broker.flows.sign_in import Next
 from broker.oidc.provider import RefusedToApp
 from broker.web.answers import away, follow, go
-from broker.web.login import login_page
+from broker.web.login import load, login_page
 from broker.web.protocol import protocol_request
 from broker.web.visit import Visit, visit
 
@@ -75,9 +75,7 @@ def first_page(current: Visit, following: Next) -> AnyResponse:
 def resume() -> AnyResponse:
     """Where does this login stand? For returns from outside: a link on a page, a provider."""
     current = visit()
-    flow = current.runtime.sign_in
-    transaction = flow.load(current.tenant, current.query.get("tx", ""), current.browser)
-    return follow(current, flow.ask(current.tenant, transaction))
+    return follow(current, current.runtime.sign_in.ask(current.tenant, load(current, "query")))
 
 
 def begin_internal(current: Visit, path: str, *, prompt: str = "", **more: str) -> AnyResponse:

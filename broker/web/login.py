@@ -53,7 +53,7 @@ def load(current: Visit, source: str = "form") -> Transaction:
     tx = current.form.get("tx", "") if source == "form" else current.query.get("tx", "")
     transaction = current.runtime.sign_in.load(current.tenant, tx, current.browser)
     current.client = current.tenant.client(transaction.client)
-    return transaction
+    return current.runtime.sign_in.rested(transaction, lambda: current.visitor)
 
 
 # --- Identifier first -----------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def waiting(current: Visit, source: str) -> Transaction | None:
     except PageExpired:
         return None
     current.client = current.tenant.client(transaction.client)
-    return transaction
+    return current.runtime.sign_in.rested(transaction, lambda: current.visitor)
 
 
 def _login_for(current: Visit, transaction: Transaction | None) -> Transaction:

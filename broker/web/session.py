@@ -93,14 +93,14 @@ def done() -> AnyResponse:
 
 
 def _pack(current: Visit, redirect: str | None) -> str:
-    """The validated address, sealed: nobody else can make us redirect."""
+    """The validated address, sealed for this browser: nobody else can make us redirect, nor anybody twice elsewhere."""
     body = base64.urlsafe_b64encode(json.dumps(redirect).encode()).decode().rstrip("=")
-    return f"{body}.{current.runtime.vault.mac('signed-out', current.tenant.id, body)}"
+    return f"{body}.{current.runtime.vault.mac('signed-out', current.tenant.id, current.browser, body)}"
 
 
 def _unpack(current: Visit, state: str) -> str | None:
     body, _, mac = state.partition(".")
-    expected = current.runtime.vault.mac("signed-out", current.tenant.id, body)
+    expected = current.runtime.vault.mac("signed-out", current.tenant.id, current.browser, body)
     if not hmac.compare_digest(mac.encode(), expected.encode()):
         return None
     try:
