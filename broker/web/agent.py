@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _BROWSERS = (
     ("Edge", re.compile(r"\bEdg(?:e|A|iOS)?/")),
@@ -24,7 +25,11 @@ _SYSTEMS = (
 
 def describe(header: str) -> str:
     """`Firefox on Windows`, `Firefox`, `Windows`, or an empty text: only names of ours, never the header itself."""
-    header = header[:512]
+    return _describe(header[:512])
+
+
+@lru_cache(maxsize=1024)
+def _describe(header: str) -> str:
     browser = next((name for name, pattern in _BROWSERS if pattern.search(header)), "")
     system = next((name for name, pattern in _SYSTEMS if pattern.search(header)), "")
     return f"{browser} on {system}" if browser and system else browser or system

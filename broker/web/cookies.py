@@ -89,10 +89,13 @@ class Jar:
 
     def device(self) -> Device:
         """Never trusted, hence never an error: a broken cookie is an empty one."""
+        kept = self._get("d")
+        if kept is None:
+            return Device()
         try:
-            value: Any = json.loads(self._get("d") or "{}")
+            value: Any = json.loads(kept)
         except ValueError:
-            value = {}
+            return Device()
         fields = {"connection": "c", "identifier": "i", "language": "l"}
         if not isinstance(value, dict):
             return Device()

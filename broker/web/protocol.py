@@ -21,7 +21,7 @@ def protocol_request(current: Visit) -> Request:
     return Request(
         method=request.method,
         url=f"{current.tenant.issuer}{request.path[len(current.base):]}",
-        headers=dict(request.headers),
+        headers={"Authorization": request.headers["Authorization"]} if "Authorization" in request.headers else {},
         query=current.query.pairs,
         form=current.form.pairs,
     )  # fmt: skip

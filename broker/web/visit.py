@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urlsplit
 
 from flask import current_app, g, request
+from werkzeug.datastructures import LanguageAccept
+from werkzeug.http import parse_accept_header
 
 from broker.core.errors import Misdirected, NotFound
 from broker.core.tenant import Client, Tenant
@@ -67,14 +69,16 @@ class Visit:
     @property
     def base(self) -> str:
         """The path of the issuer; every address of the pages starts with it."""
-        return urlsplit(self.tenant.issuer).path
+        return _place(self.tenant.issuer)[1]
 
     @cached_property
     def language(self) -> str:
         """`ui_locales`, the cookie, the browser, the tenant: the first that the tenant speaks (PAGES)."""
         offered = self.tenant.languages
+        if len(offered) == 1:
+            return offered[0]
         wanted = [*self.query.get("ui_locales", "").split(), self.device.language]
-        for tag in (*wanted, *(tag for tag, _ in request.accept_languages)):
+        for tag in (*wanted, *_by_weight(request.headers.get("Accept-Language", "")[:512])):
             for known in offered:
                 if tag and (tag == known or tag.partition("-")[0] == known):
                     return known
@@ -105,6 +109,19 @@ class Visit:
         return Visitor(self.browser, known[0] if known else None, self.jar.session if known else None, self.how)
 
 
+@lru_cache(maxsize=4096)
+def _place(issuer: str) -> tuple[str, str]:
+    """Host and path of an issuer."""
+    parts = urlsplit(issuer)
+    return parts.netloc, parts.path
+
+
+@lru_cache(maxsize=1024)
+def _by_weight(header: str) -> tuple[str, ...]:
+    """Browsers send few different headers, and each takes longer to read than the rest of the request."""
+    return tuple(tag for tag, _ in parse_accept_header(header, LanguageAccept))
+
+
 def visit() -> Visit:
     return cast(Visit, g.homerealm_visit)
 
@@ -118,7 +135,7 @@ def open_visit(endpoint: str | None, values: dict[str, str] | None) -> None:
     tenant = runtime.tenant(TenantId((values or {}).pop("tenant", "")))
     if tenant is None:
         raise NotFound(code="tenant.unknown")
-    if request.host != urlsplit(tenant.issuer).netloc:
+    if request.host != _place(tenant.issuer)[0]:
         raise Misdirected
     g.homerealm_visit = Visit(
         runtime,
