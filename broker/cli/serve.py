@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import errno
 import http.client
+import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from broker.cli import REFUSED
+from broker.cli import REFUSED, WRONG
 from broker.cli.options import config_option
 from broker.core.errors import ConfigurationError
 from broker.supervisor import Process, StartFailed, Supervisor
 
 if TYPE_CHECKING:
+    from broker.core.tenant import Settings
     from broker.stores.kv.embedded import EmbeddedValkey
 
 CONFIG = "HOMEREALM_CONFIG"
@@ -40,21 +44,19 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
     if taken := why_not_listen(host, port):
         click.echo(f"homerealm: {taken}", err=True)
         raise SystemExit(REFUSED)
-    from broker.wiring import load_settings
-
-    settings = load_settings(config)
+    facts = read_facts(config)
     number = workers or len(os.sched_getaffinity(0))
     supervisor = Supervisor(_say, before_reload=lambda: _usable(config))
     supervisor.install_signals()
     environment = {CONFIG: str(config.resolve())}
-    store = _start_store(Path(settings.root), environment) if settings.key_value == "embedded" else None
+    store = _start_store(Path(facts["root"]), environment) if facts["key_value"] == "embedded" else None
     try:
         processes = [web_process(host, port, number, environment)]
         if not no_worker:
             processes.append(worker_process(environment))
         if supervisor.start(processes):
             with_worker = "" if no_worker else " and a background worker"
-            click.echo(f"Homerealm answers on {settings.base_url} ({_listening(host, port)}; "
+            click.echo(f"Homerealm answers on {facts['base_url']} ({_listening(host, port)}; "
                        f"{number} web process{'es' if number > 1 else ''}{with_worker})")  # fmt: skip
             sys.stdout.flush()
             supervisor.run()
@@ -153,18 +155,56 @@ def _start_store(root: Path, environment: dict[str, str]) -> EmbeddedValkey:
     return store
 
 
-def _usable(config: Path) -> bool:
-    """A broken file never replaces the running configuration."""
+def read_facts(config: Path) -> dict[str, str]:
+    """What a supervisor has to know of a configuration: `root`, `key_value`, `base_url`.
+
+    Read by a forked child, so that the supervisor itself stays small for as long as it runs. Call it before there are
+    threads. Raises `SystemExit` when the configuration is broken; the child has said why.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = WRONG
+        try:
+            settings = _load(config)
+            if settings is not None:
+                found = {"root": str(settings.root), "key_value": settings.key_value, "base_url": settings.base_url}
+                os.write(writer, json.dumps(found).encode())
+                status = 0
+        except Exception:
+            traceback.print_exc()  # a mistake of ours, which os._exit would swallow
+        finally:
+            # Not sys.exit: what the parent registered to run at its end is not for this child.
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        content = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise SystemExit(os.waitstatus_to_exitcode(status))
+    facts: dict[str, str] = json.loads(content)
+    return facts
+
+
+def _load(config: Path) -> Settings | None:
     from broker.wiring import load_settings
 
     try:
-        load_settings(config)
+        return load_settings(config)
     except ConfigurationError as error:
         for line in error.problems:
-            _say(line)
+            click.echo(line, err=True)
+        return None
+
+
+def _usable(config: Path) -> bool:
+    """A broken file never replaces the running configuration."""
+    # A process of its own, not a fork: there are threads by now.
+    command = [sys.executable, "-m", "broker", "check", "--config", str(config)]
+    checked = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+    if checked.returncode:
         _say("the configuration is not reloaded: the one that runs stays")
-        return False
-    return True
+    return checked.returncode == 0
 
 
 def _listening(host: str, port: int) -> str:

@@ -20,15 +20,16 @@ import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
-from broker.core.errors import ConfigurationError, Unavailable
-from broker.stores.kv.redis import RedisKeyValue
+from broker.core.errors import ConfigurationError
 from broker.tether import tethered
 
 START_SECONDS = 15.0
 STOP_SECONDS = 5.0
 SYNC_SECONDS = 1.0
+ANSWER_SECONDS = 2.0
 SOCKET_PATH_BYTES = 107
 """What fits into `sockaddr_un` on Linux."""
 STEADY_SECONDS = 10.0
@@ -252,14 +253,22 @@ def find_server() -> Path:
 
 
 def _answers(url: str) -> bool:
-    kv = RedisKeyValue.connect(url)
-    try:
-        kv.ping()
-    except Unavailable:
-        return False
-    finally:
-        kv.close()
-    return True
+    """Whether the server says PONG. Without redis-py, whose import would be most of a small supervisor's memory."""
+    parts = urlsplit(url)
+    unix = parts.scheme == "unix"
+    address: Any = unquote(parts.path) if unix else ("127.0.0.1", parts.port)
+    with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as connection, contextlib.suppress(OSError):
+        connection.settimeout(ANSWER_SECONDS)
+        connection.connect(address)
+        connection.sendall(f"AUTH {parts.password}\r\n".encode() * bool(parts.password) + b"PING\r\n")
+        said = b""
+        while received := connection.recv(1024):
+            said += received
+            if said.endswith(b"+PONG\r\n"):
+                return True
+            if said.startswith(b"-"):  # loading, or another password
+                break
+    return False
 
 
 def _free(port: int) -> bool:

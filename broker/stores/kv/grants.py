@@ -91,10 +91,14 @@ class KvGrants:
 
     def revoke_token(self, jti: str, ttl: timedelta) -> None:
         if ttl > timedelta():
-            self._kv.put(f"j:{{{jti}}}", b"", ttl)
+            self._kv.put(_revoked(jti), b"", ttl)
 
     def is_revoked(self, jti: str) -> bool:
-        return self._kv.get(f"j:{{{jti}}}") is not None
+        return self._kv.get(_revoked(jti)) is not None
+
+    def find_unless_revoked(self, id: GrantId, jti: str) -> Grant | None:
+        revoked, value = self._kv.get_many([_revoked(jti), grant_key(id)])
+        return None if revoked is not None or value is None else self._living(id, value)
 
     def _mac(self, id: str, random: str) -> str:
         return self._vault.mac("refresh token", id, random)[:22]
@@ -132,6 +136,10 @@ class KvGrants:
 def grant_key(id: str) -> str:
     """The hash tag is shared with the transaction of the same id."""
     return f"g:{{{id}}}"
+
+
+def _revoked(jti: str) -> str:
+    return f"j:{{{jti}}}"
 
 
 def _current(value: bytes | None) -> bytes | None:
