@@ -108,7 +108,13 @@ class Accounts:
 
     def username_is_free(self, tenant: Tenant, entry: ConnectionEntry, username: str) -> bool:
         with self.means.database.reading() as work:
-            return work.users.find(tenant.directory, entry.id, username, ("username",)) is None
+            found = work.users.find(tenant.directory, entry.id, username, ("username",))
+        return found is None or self._abandoned(tenant, found.user)
+
+    def _abandoned(self, tenant: Tenant, user: User) -> bool:
+        """A sign-up that nobody finished while its link worked: it keeps no name from anybody (squatting)."""
+        late = self.means.clock.now() - user.created_at >= tenant.rules.reset.lifetime
+        return late and _unfinished(user)
 
     def work(self, job: Job) -> None:
         """The worker's half of a sign-up. One transaction: the record, its ticket, the mail, and the end of the job."""
@@ -140,10 +146,19 @@ class Accounts:
                 mail_job(self.means, tenant, MailKind.ALREADY_REGISTERED, known.email, known.label, how, links)
             )
             return
+        if occupied := next((user for user in found if not _unfinished(user)), None):
+            # An account that somebody uses, at an address that nobody has proven: asking deletes nothing. Its proven
+            # owner takes it over, and everything older in it dies (SECURITY 6).
+            self._invite(work, tenant, occupied, facts["email"], job)
+            return
         for unproven in found:
             # Nobody has proven this address yet: a new attempt starts over, so that nothing that an earlier one
             # chose survives (the classic pre-hijacking attacks, SECURITY 6).
             work.users.delete(unproven.id)
+        if facts["username"]:
+            held = work.users.find(tenant.directory, entry.id, facts["username"], ("username",))
+            if held is not None and self._abandoned(tenant, held.user):
+                work.users.delete(held.user.id)
         user = User(
             UserId(self.means.entropy.token(15)), tenant.directory, now, now, connection=entry.id,
             username=facts["username"] or None, email=facts["email"],
@@ -155,15 +170,27 @@ class Accounts:
             user = work.users.add(replace(user, username=None), kinds=kinds)
         work.audit.write(Event(now, tenant.directory, Actor.user(user.id), Action.USER_ADDED, user.id,
                                {"connection": entry.id, "by": "sign-up"}, how.reference))  # fmt: skip
+        self._invite(work, tenant, user, facts["email"], job)
+
+    def _invite(self, work: UnitOfWork, tenant: Tenant, user: User, address: str, job: Job) -> None:
+        """The link that proves the address, and leads to a password. To the stored address, byte for byte."""
+        facts, now = job.payload, self.means.clock.now()
+        how = Circumstances(facts["agent"], facts["reference"], facts["language"])
+        address = user.email or address
         secret = work.tickets.issue(
             Ticket(
                 id=self.means.entropy.token(12), purpose=Purpose.VERIFY_EMAIL, directory=tenant.directory, user=user.id,
                 epoch=user.epoch, issued_by=Actor.worker(), issued_at=now, expires_at=now + tenant.rules.reset.lifetime,
-                connection=entry.id, address=facts["email"], client=facts["client"] or None,  # type: ignore[arg-type]
+                connection=user.connection, address=address, client=facts["client"] or None,  # type: ignore[arg-type]
                 transaction=facts["transaction"] or None, browser=facts["browser"] or None,  # type: ignore[arg-type]
                 language=how.language,
             )
         )  # fmt: skip
         expires = now + tenant.rules.reset.lifetime
         links = {"link": f"{tenant.issuer}/verify?ticket={secret}", "expires_at": expires.isoformat()}
-        work.outbox.put(mail_job(self.means, tenant, MailKind.VERIFY_EMAIL, facts["email"], user.label, how, links))
+        work.outbox.put(mail_job(self.means, tenant, MailKind.VERIFY_EMAIL, address, user.label, how, links))
+
+
+def _unfinished(user: User) -> bool:
+    """Signed up, and never came back by the mailed link: no proven address, no password, nothing to lose."""
+    return user.email is not None and not user.email_verified and not user.has_password

@@ -147,12 +147,17 @@ class RecoveryMail:
         if identity is None or user.email is None or not self._room(work, tenant, user.email):
             return None
         entry = tenant.connection(identity.connection)
-        query = {"connection": identity.connection} | ({"client_id": occasion.client} if occasion.client else {})
+        # In the browser that asked, the app's own request goes on; elsewhere `tx` says nothing, and the app's door is
+        # taken. Neither is a secret.
+        query = {"connection": identity.connection, "client_id": occasion.client, "tx": occasion.transaction}
+        query = {name: value for name, value in query.items() if value}
         facts = {
             "provider": entry.title if entry else identity.connection,
             "link": f"{tenant.issuer}/forgot/elsewhere?{urlencode(query)}",
         }
         work.outbox.put(mail_job(self.means, tenant, MailKind.RESET_ELSEWHERE, user.email, user.label, how, facts))
+        work.audit.write(Event(self.means.clock.now(), tenant.directory, occasion.by, Action.RESET_SENT, user.id,
+                               {"mail": MailKind.RESET_ELSEWHERE.value}, how.reference))  # fmt: skip
         return MailKind.RESET_ELSEWHERE
 
     def _no_account(self, work: UnitOfWork, tenant: Tenant, address: Email, how: Circumstances) -> None:

@@ -44,7 +44,7 @@ def authorize_by_post(current: Visit) -> AnyResponse:
         asked = current.runtime.provider.authorize(current.tenant, protocol_request(current))
     except RefusedToApp as refusal:
         return away(refusal.url)
-    sent = {name: value for name, value in asked.parameters.items() if name in current.form}
+    sent = {name: value for name, value in asked.parameters.items() if name in current.form or name in current.query}
     return away(f"{current.tenant.issuer}/authorize?{urlencode(sent)}")
 
 
@@ -56,16 +56,20 @@ def begin(current: Visit, client: Client, parameters: dict[str, str]) -> AnyResp
     if "none" in following.transaction.prompts and following.step is not Step.ISSUE:
         error = following.check.error if following.check else "login_required"
         return away(current.runtime.provider.refuse(current.tenant, parameters, error))
-    if following.step is Step.ISSUE:
+    hint = parameters.get("screen_hint")
+    if following.step is Step.ISSUE and hint != "reset":
         return follow(current, following, stored=False)
     flow.open(following.transaction)
+    if hint == "reset":
+        # Also for somebody who is signed in: an app's "Change your password" says so with this.
+        return go(current, "/forgot", tx=following.transaction.id)
     return first_page(current, following)
 
 
 def first_page(current: Visit, following: Next) -> AnyResponse:
     hint = following.transaction.request.get("screen_hint")
-    if following.step in (Step.CHOOSE_CONNECTION, Step.SIGN_IN) and hint in ("reset", "signup"):
-        return go(current, "/forgot" if hint == "reset" else "/signup", tx=following.transaction.id)
+    if following.step in (Step.CHOOSE_CONNECTION, Step.SIGN_IN) and hint == "signup":
+        return go(current, "/signup", tx=following.transaction.id)
     if following.step is Step.CHOOSE_CONNECTION:
         return login_page(current, following.transaction)
     return follow(current, following)

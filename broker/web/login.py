@@ -91,7 +91,8 @@ def login_page(
     )  # fmt: skip
     remembered = not transaction.identifier and typed is None and bool(device.identifier)
     name, _, rest = (transaction.notice or "").partition(":")
-    title, _, _ = rest.partition(":")
+    title, _, reference = rest.partition(":")
+    current.reference = reference or current.reference  # that of the failure: the log has it
     provider = tenant.connection(title)
     notice = LoginNotice(name) if name in set(LoginNotice) else None
     content = LoginPage(

@@ -73,7 +73,9 @@ class ResetElsewherePage(Page):
     returned: bool = False
     """Back from the provider's reset page."""
     can_continue: bool = True
-    """Whether a transaction is alive behind this page, or one can be opened: `Continue with X` is offered."""
+    """Whether the app behind this page takes this connection: `Continue with X` is offered."""
+    local: bool = False
+    """Whether passwords are also reset here: a way to /forgot?other=1, for another account than this one."""
 
 
 @dataclass(frozen=True, slots=True)

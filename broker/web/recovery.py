@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint
 
-from broker.core.connection import Redirect, ResetHow
+from broker.core.connection import LocalReset, Redirect, ResetHow
 from broker.core.errors import ConnectionFailed, InvalidIdentifier, InvalidTransition, PageExpired, Throttled
 from broker.core.tenant import Client
 from broker.core.transaction import Transaction
@@ -57,12 +57,14 @@ def _login_for(current: Visit, transaction: Transaction | None) -> Transaction:
 def forgot() -> AnyResponse:
     current = visit()
     transaction = waiting(current, "query")
-    chosen = transaction.connection if transaction and transaction.identity is None else None
-    if chosen is None and current.query.get("other") is None:
-        chosen = ConnectionId(current.device.connection) if not (transaction and transaction.identifier) else None
-    entry = current.runtime.recovery.route(
-        current.tenant, current.client, chosen=chosen, identifier=transaction.identifier if transaction else None
-    )
+    chosen, identifier = None, transaction.identifier if transaction else None
+    if "other" in current.query:
+        identifier = None  # they said that it is another account
+    elif transaction is not None and transaction.identity is None and transaction.connection is not None:
+        chosen = transaction.connection
+    elif identifier is None and current.device.connection:
+        chosen = ConnectionId(current.device.connection)
+    entry = current.runtime.recovery.route(current.tenant, current.client, chosen=chosen, identifier=identifier)
     if entry is not None:
         tx = transaction.id if transaction else ""
         return go(current, "/forgot/elsewhere", connection=entry.id, tx=tx)
@@ -89,7 +91,14 @@ def forgot_page(
 
 
 def _local_connection(current: Visit) -> str | None:
-    return next((one.id for one in current.tenant.connections if one.type == "database"), None)
+    """The first way to sign in whose passwords are reset here."""
+    offered = current.tenant.connections_of(current.client)
+    resets_here = (one.id for one in offered if _resets_here(current, one.id))
+    return next(resets_here, None)
+
+
+def _resets_here(current: Visit, connection: ConnectionId) -> bool:
+    return isinstance(current.runtime.connection(current.tenant, connection), LocalReset)
 
 
 @views.post("/forgot")
@@ -180,6 +189,8 @@ def elsewhere_page(current: Visit, transaction: Transaction, connection: str, wh
             text=found.text or "",
             change_only=found.change_only,
             identifier=transaction.identifier or "",
+            can_continue=any(one.id == connection for one in current.tenant.connections_of(current.client)),
+            local=_local_connection(current) is not None,
         ),
         tx=transaction.id,
     )

@@ -10,7 +10,7 @@ from broker.core.errors import Denied, InvalidIdentifier, Throttled
 from broker.core.identifiers import parse_email, parse_username
 from broker.core.tenant import ConnectionEntry
 from broker.core.transaction import Transaction
-from broker.web.answers import page
+from broker.web.answers import go, page
 from broker.web.forms import SignupForm
 from broker.web.login import sender_address
 from broker.web.pages import Sent, SignupError, SignupPage, SignupSentPage
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 views = Blueprint("homerealm_signup", __name__)
 
 
-def _open_for_signup(current: Visit) -> ConnectionEntry:
-    """Raises `Denied` where nobody may sign up."""
+def _open_for_signup(current: Visit) -> ConnectionEntry | None:
+    """Where people may make an account themselves; None: nowhere."""
     for entry in current.tenant.connections_of(current.client):
         if getattr(entry.settings, "signup", False):
             return entry
-    raise Denied(code="signup.off")
+    return None
 
 
 def _page(
@@ -51,8 +51,12 @@ def _page(
 def signup() -> AnyResponse:
     current = visit()
     transaction = waiting(current, "query")
+    entry = _open_for_signup(current)
+    if entry is None:
+        # `screen_hint=signup` is a hint: where nobody may sign up, the login page is what there is.
+        return go(current, "/login", tx=transaction.id if transaction else "")
     hint = transaction.identifier if transaction and "@" in (transaction.identifier or "") else ""
-    return _page(current, _open_for_signup(current), transaction, email=hint or "")
+    return _page(current, entry, transaction, email=hint or "")
 
 
 @views.post("/signup")
@@ -61,15 +65,21 @@ def signup_post() -> AnyResponse:
     form = SignupForm.of(current)
     transaction = waiting(current, "form")
     entry = _open_for_signup(current)
+    if entry is None:
+        raise Denied(code="signup.off")
     email, username = form.text("email").strip(), form.text("username").strip()
-    if errors := _mistakes(current, entry, email, username):
+    if errors := _mistakes(entry, email, username):
         return _page(current, entry, transaction, email=email, username=username, errors=errors, status=422)
     client = current.client
     try:
+        # Counted before a username is looked up: the answer says whether it is taken.
         current.runtime.guard.mail(current.tenant, current.address)
     except Throttled as wait:
         return _page(current, entry, transaction, email=email, username=username, errors=(SignupError.THROTTLED,),
                      status=429, retry_after=wait.retry_after)  # fmt: skip
+    if username and not current.runtime.accounts.username_is_free(current.tenant, entry, username):
+        taken = (SignupError.USERNAME_TAKEN,)
+        return _page(current, entry, transaction, email=email, username=username, errors=taken, status=422)
     current.runtime.accounts.ask_to_register(
         current.tenant, entry, email, username, "", current.how,
         client=None if client is None or client.internal else client.client_id,
@@ -79,7 +89,7 @@ def signup_post() -> AnyResponse:
     return page(current, SignupSentPage(sent), tx=transaction.id if transaction else "")
 
 
-def _mistakes(current: Visit, entry: ConnectionEntry, email: str, username: str) -> tuple[SignupError, ...]:
+def _mistakes(entry: ConnectionEntry, email: str, username: str) -> tuple[SignupError, ...]:
     found: list[SignupError] = []
     try:
         parse_email(email)
@@ -90,9 +100,6 @@ def _mistakes(current: Visit, entry: ConnectionEntry, email: str, username: str)
             parse_username(username)
         except InvalidIdentifier:
             found.append(SignupError.USERNAME_MALFORMED)
-        else:
-            if not current.runtime.accounts.username_is_free(current.tenant, entry, username):
-                found.append(SignupError.USERNAME_TAKEN)
     elif tuple(getattr(entry.settings, "identifiers", ())) == ("username",):
         found.append(SignupError.USERNAME_EMPTY)
     return tuple(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from flask import Blueprint, request
 
@@ -23,7 +23,7 @@ def callback(connection: str) -> AnyResponse:
     current = visit()
     if request.method == "POST":
         # form_post from another site brings no Lax cookie: ask the browser to come again by GET.
-        return away(f"{request.path}?{urlencode(current.form.pairs)}")
+        return away(f"{current.tenant.issuer}/callback/{quote(connection)}?{urlencode(current.form.pairs)}")
     try:
         before, following = current.runtime.sign_in.arrive(
             current.tenant, connection, dict(current.query), current.visitor
