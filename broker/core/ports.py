@@ -416,6 +416,9 @@ class Grants(Protocol):
 
     def is_revoked(self, jti: str) -> bool: ...
 
+    def find_unless_revoked(self, id: GrantId, jti: str) -> Grant | None:
+        """`find` and `is_revoked` of one access token, in one round trip."""
+
 
 class Logins(Protocol):
     """The end of a login: transaction, session and code together, in one round trip."""

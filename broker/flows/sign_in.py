@@ -123,8 +123,9 @@ class SignIn:
     def _offers(self, tenant: Tenant, client: Client, connection: ConnectionId) -> bool:
         return any(one.id == connection for one in tenant.connections_of(client))
 
-    def ask(self, tenant: Tenant, transaction: Transaction) -> Next:
-        """What comes next. Status and epoch of the user are read now (SECURITY 3).
+    def ask(self, tenant: Tenant, transaction: Transaction, just_read: User | None = None) -> Next:
+        """What comes next. Status and epoch of the user are read now (SECURITY 3), unless this very step has just done
+        it: `just_read` is the transaction's user.
 
         A demand to sign in again is answered by forgetting who is signed in, unless that itself is refused
         (`prompt=none`): then the step says REAUTHENTICATE.
@@ -132,12 +133,13 @@ class SignIn:
         client = tenant.client(transaction.client)
         if client is None:
             raise PageExpired(code="client.gone")
-        user, granted = None, frozenset[str]()
+        user, granted = just_read, frozenset[str]()
         if transaction.user is not None:
-            with self.means.database.reading() as work:
-                user = work.users.get(transaction.user)
-                if not client.first_party:
-                    granted = work.consents.granted(transaction.user, client.client_id)
+            if user is None or not client.first_party:
+                with self.means.database.reading() as work:
+                    user = work.users.get(transaction.user)
+                    if not client.first_party:
+                        granted = work.consents.granted(transaction.user, client.client_id)
             if user is not None and user.directory != tenant.directory:
                 user = None
             if transaction.identity and not self._offers(tenant, client, transaction.identity.connection):
@@ -232,7 +234,7 @@ class SignIn:
             raise SignInRefused
         self.guard.password_was_right(tenant, typed)
         user = self.accounts.resolve(tenant, identity)
-        return self.ask(tenant, transaction.note(None, typed).identify(identity, user.id, user.epoch))
+        return self.ask(tenant, transaction.note(None, typed).identify(identity, user.id, user.epoch), user)
 
     # --- Signing in upstream --------------------------------------------------------------------------------------
 

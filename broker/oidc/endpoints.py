@@ -78,11 +78,11 @@ def _standing(backing: Backing, tenant: Tenant, token: AccessToken) -> tuple[Gra
     connection that was removed: each ends it here and now, although it is a JWT.
     """
     client = tenant.clients.get(ClientId(token.client))
-    if client is None or backing.grants.is_revoked(token.jti):
+    if client is None:
         return None
     if token.grant is None:
-        return None, None
-    grant = backing.grants.find(token.grant)
+        return None if backing.grants.is_revoked(token.jti) else (None, None)
+    grant = backing.grants.find_unless_revoked(token.grant, token.jti)
     if grant is None or not backing.belongs(tenant, client, grant) or not backing.live(grant, backing.clock.now()):
         return None
     user = backing.person(tenant, grant)

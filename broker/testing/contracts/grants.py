@@ -154,6 +154,19 @@ class GrantsContract:
         assert grants.is_revoked("jti-1")
         assert not grants.is_revoked("jti-2")
 
+    def test_a_grant_is_found_unless_the_token_or_the_grant_is_revoked(self, grants: Grants, clock: FixedClock) -> None:
+        grant = a_grant(clock.now())
+        code, token = grants.code_for(grant.id, "code"), grants.refresh_for(grant.id, "first")
+        grants.save_code(code, grant, MINUTE)
+        grants.redeem_code(code)
+        grants.start_refresh(grant, token)
+        assert grants.find_unless_revoked(grant.id, "jti-1") == grants.find(grant.id) == grant
+        grants.revoke_token("jti-1", MINUTE)
+        assert grants.find_unless_revoked(grant.id, "jti-1") is None
+        assert grants.find_unless_revoked(grant.id, "jti-2") == grant
+        grants.revoke(grant.id)
+        assert grants.find_unless_revoked(grant.id, "jti-2") is None
+
     def test_of_32_who_redeem_a_code_one_gets_it_and_the_family_is_dead(
         self, grants: Grants, clock: FixedClock
     ) -> None:
