@@ -269,4 +269,6 @@ def _allows(page: str, sources: str, url: str) -> bool:
 def _host_fits(pattern: str, netloc: str) -> bool:
     if pattern.startswith("*."):
         return netloc.endswith(pattern[1:])
+    if pattern.endswith(":*"):
+        return netloc.partition(":")[0] == pattern[:-2]
     return pattern == netloc

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _HOST = re.compile(r"[a-z0-9._-]+")
+_IPV4 = re.compile(r"\d{1,3}(\.\d{1,3}){3}")
+_LOOPBACK = "http://127.0.0.1:* http://localhost:*"
 _DANGEROUS = frozenset({"javascript", "data", "blob", "filesystem", "about", "file", "vbscript"})
 
 
@@ -34,13 +36,15 @@ def security_headers(
     `form_targets` are the places of the client that a POST may end at after its redirects: origins
     (`http://127.0.0.1:7777`) or private schemes (`com.example.app:`), as `Client.origins` has them. `form-action` is
     checked against every hop of the chain behind a form by Chromium and WebKit, so it allows all of https (the app's
-    callback may redirect once more, to a place that nobody registered) and these. `images` are further origins for
+    callback may redirect once more, to a place that nobody registered) and these; of loopback every port, since an app
+    under development leads on as well (to its front end, or back to the app that it is itself a provider for), and
+    the answer stays on the reader's machine. `images` are further origins for
     pictures (a client's `logo_uri`); none, and nothing is asked of third parties. `https` says that the issuer has
     that scheme: HSTS.
     """
     headers = {
         "Content-Security-Policy": _policy(
-            frozenset(filter(None, map(_source, form_targets))), frozenset(filter(None, map(_source, images)))
+            frozenset(filter(None, map(_target, form_targets))), frozenset(filter(None, map(_source, images)))
         ),
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
@@ -77,3 +81,12 @@ def _source(place: str) -> str | None:
     if not _HOST.fullmatch(host):
         return None
     return f"http://{host}:{port}" if port else f"http://{host}"
+
+
+def _target(place: str) -> str | None:
+    """The CSP source of a place that a form may end at."""
+    found = _source(place)
+    host = urlsplit(found).hostname if found else None
+    if host in ("localhost", "127.0.0.1"):
+        return _LOOPBACK
+    return f"http://{host}:* {_LOOPBACK}" if host and host.startswith("127.") and _IPV4.fullmatch(host) else found
