@@ -187,9 +187,9 @@ def test_a_migration_that_fails_or_leaves_rows_without_their_user_changes_nothin
     url, migrations = empty_database(engine, tmp_path), copied(tmp_path, mishap)
     database = filled(url)
     before = counts(url)
+    engines = Engines(url)
     with pytest.raises(Exception, match=r"middle|refer to nothing|violates foreign key"):
-        engines = Engines(url)
-    migrate(engines, "unused", migrations)
+        migrate(engines, "unused", migrations)
     engines.close()
     assert counts(url) == before
     assert database.revision() == HEAD
