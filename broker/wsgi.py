@@ -10,6 +10,7 @@ import os
 import sys
 
 from broker import tether
+from broker.core.errors import BrokerError
 from broker.gateway import Gateway, WsgiApp
 
 HEAD_BYTES = 16_384
@@ -32,7 +33,12 @@ def gateway() -> Gateway:
     # A worker must not outlive the process that restarts it: it would keep the port and answer with old code.
     if not tether.tie(int(os.environ.get(_SERVER) or os.getppid())):
         raise SystemExit(0)
-    return Gateway(app())
+    try:
+        return Gateway(app())
+    except BrokerError as error:
+        # For the operator, who sees it once for each try: a traceback would bury it.
+        print(f"homerealm: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
+        raise SystemExit(1) from None
 
 
 def run(host: str, port: int, workers: int, target: str = "broker.wsgi:gateway") -> None:
@@ -59,7 +65,7 @@ def run(host: str, port: int, workers: int, target: str = "broker.wsgi:gateway")
         backlog=2048,
         backpressure=CONNECTIONS,
         respawn_failed_workers=True,
-        respawn_interval=0.5,
+        respawn_interval=3.0,  # how long old and new ones overlap on SIGHUP: a new one needs a second to start
         workers_kill_timeout=KILL_SECONDS,
         log_level=LogLevels.warning,
     ).serve()

@@ -116,6 +116,16 @@ def test_bodies_arrive_whole_sent_at_once_or_in_chunks(port: int) -> None:
     assert json.loads(answer)["seen"]["CONTENT_LENGTH"] == "5"
 
 
+def test_a_head_request_gets_the_length_and_no_body(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        answer = connection.makefile("rb").read()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]) > 0
+    assert body == b""
+
+
 def test_several_cookies_are_several_headers(port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("GET", "/cookies")
@@ -134,6 +144,7 @@ def test_a_header_that_means_nothing_twice_is_refused(port: int, name: bytes) ->
 
 def test_a_request_without_host_is_refused(port: int) -> None:
     assert raw(port, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")[0] == 400
+    assert raw(port, b"GET / HTTP/1.0\r\n\r\n")[0] == 200
 
 
 @pytest.mark.parametrize("twin_first", [True, False])

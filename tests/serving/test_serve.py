@@ -130,6 +130,20 @@ def test_a_broken_configuration_is_told_and_nothing_is_started(server: Homerealm
     assert not listens(server.port)
 
 
+def test_a_database_that_cannot_be_used_is_told_without_a_traceback(server: Homerealm) -> None:
+    broker = server.config / "broker.yaml"
+    broker.write_text(broker.read_text().replace("sqlite:///var/homerealm.db", "sqlite:////proc/nowhere/x.db"))
+    done = subprocess.run(
+        [str(program()), "serve", "--config", str(server.config), "--port", str(server.port), "--workers", "1"],
+        cwd=server.folder, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "homerealm: the database cannot be made" in done.stderr
+    assert "homerealm: the web server ended while it started" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not listens(server.port)
+
+
 @pytest.mark.crash
 def test_whatever_part_is_killed_comes_back(server: Homerealm) -> None:
     with server.serving("--workers", "1"):
