@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from flask import current_app, g, request
 from werkzeug.datastructures import LanguageAccept
-from werkzeug.http import parse_accept_header
+from werkzeug.http import parse_accept_header, parse_cookie
 
 from broker.core.errors import Misdirected, NotFound
 from broker.core.tenant import Client, Tenant
@@ -57,7 +57,6 @@ class Visit:
     query: Pairs
     form: Pairs
     address: str
-    reference: str
     client: Client | None = field(default=None)
     """The app behind this page: decides `form-action`, and whose name is shown."""
 
@@ -70,6 +69,11 @@ class Visit:
     def base(self) -> str:
         """The path of the issuer; every address of the pages starts with it."""
         return _place(self.tenant.issuer)[1]
+
+    @cached_property
+    def reference(self) -> str:
+        """`7K3Q-XW92-4T`: on the page and in the log, for whoever asks what happened."""
+        return self.runtime.entropy.reference()
 
     @cached_property
     def language(self) -> str:
@@ -140,9 +144,9 @@ def open_visit(endpoint: str | None, values: dict[str, str] | None) -> None:
     g.homerealm_visit = Visit(
         runtime,
         tenant,
-        Jar(tenant.issuer, request.cookies, runtime.entropy),
+        # Not request.cookies, which looks through every header of the request.
+        Jar(tenant.issuer, parse_cookie(request.environ), runtime.entropy),
         read_query(request),
         read_form(request) if request.method == "POST" else Pairs(()),
         client_address(request, runtime.settings.trusted_proxies),
-        runtime.entropy.reference(),
     )
