@@ -13,6 +13,8 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from axe_playwright_python.sync_playwright import Axe
+
 from broker import resources
 from broker.testing.pages import samples
 from broker.testing.pseudo import Pseudo
@@ -21,7 +23,7 @@ from broker.web.headers import security_headers
 from broker.web.render import Renderer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 SWITCHES = (
@@ -31,6 +33,7 @@ SWITCHES = (
 SAMPLES = {sample.name: sample for sample in samples()}
 LANGUAGES = {"en": NullTranslations(), "en-XA": Pseudo(), "ar": Pseudo()}
 """Arabic stands for its direction: the words are those of the pseudo-language until it is translated."""
+OPENED = "document.querySelectorAll('details').forEach(one => one.open = true)"
 Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
@@ -45,13 +48,17 @@ class _Quiet(WSGIRequestHandler):
 
 @contextmanager
 def gallery() -> Iterator[str]:
-    """Serves `<address>/<language>/<sample>`; yields the address."""
+    """Serves `<address>/<language>/<sample>`, and axe as a file that the browser keeps compiled; yields the address."""
     templates = resources.templates()
     assets = Assets(templates / "static")
     renderer = Renderer(templates, assets, LANGUAGES.__getitem__)
+    axe = Axe().axe_script.encode()
 
     def app(environ: dict[str, Any], start: Start) -> list[bytes]:
         first, _, name = environ["PATH_INFO"][1:].partition("/")
+        if first == "axe.js":
+            start("200 OK", [("Content-Type", "text/javascript"), ("Cache-Control", "max-age=600")])
+            return [axe]
         if first == "static":
             asset = assets.find(name)
             if asset is not None:
@@ -83,3 +90,25 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
         yield browser
         browser.close()
+
+
+class Visitor:
+    """A page of the browser that keeps what the browser complains about."""
+
+    def __init__(self, page: Page, address: str, *, axe: bool = False) -> None:
+        self.page, self.address, self.axe = page, address, axe
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request.url))
+
+    def see(self, name: str, width: int, scheme: Any = "light", language: str = "en") -> None:
+        self.page.set_viewport_size({"width": width, "height": 700})
+        self.page.emulate_media(color_scheme=scheme)
+        target = f"{self.address}/{language}/{name}"
+        if self.page.url != target:
+            self.page.goto(target)
+            self.page.evaluate(OPENED)
+            if self.axe:
+                self.page.add_script_tag(url=f"{self.address}/axe.js")
