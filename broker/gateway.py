@@ -127,14 +127,14 @@ class Gateway:
             elif "_" not in name:
                 seen.add(name)
                 environ[_variable(name)] = value
-        if "host" not in seen and scope.http_version != "1.0":  # health checks of some proxies speak 1.0
+        if "host" not in seen and scope.http_version == "1.1":  # health checks of some proxies speak 1.0
             return "The header host is missing."
         if "content-length" in seen and "transfer-encoding" in seen:
             return "The length of the request is ambiguous."
         environ["REQUEST_METHOD"] = scope.method
         environ["PATH_INFO"] = _bytes_as_text(scope.path)
         environ["QUERY_STRING"] = _bytes_as_text(scope.query_string)
-        environ["SERVER_PROTOCOL"] = f"HTTP/{scope.http_version}"
+        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if scope.http_version == "1.1" else "HTTP/1.0"
         environ["wsgi.url_scheme"] = scope.scheme
         environ["SERVER_NAME"], _, environ["SERVER_PORT"] = scope.server.rpartition(":")
         environ["REMOTE_ADDR"] = scope.client.rpartition(":")[0].strip("[]")
