@@ -229,6 +229,7 @@ def _elsewhere() -> States:
         "text-and-continue": replace(words, can_continue=True, why=WhyElsewhere.CONNECTION),
         "change-only": replace(link, change_only=True),
         "returned": replace(link, returned=True),
+        "another-account-here": replace(link, local=True),
     }
     framed: States = {state: (page, CHROME) for state, page in pages.items()}
     framed["from-the-mail"] = replace(link, why=WhyElsewhere.MAIL), OURS

@@ -264,7 +264,7 @@ def test_links_within_the_flow_keep_the_transaction(sample: Sample) -> None:
     for link in document.all("a"):
         path, _, query = link.get("href").partition("?")
         if path in ("/t/acme/login", "/t/acme/forgot", "/t/acme/signup") and "sign" not in sample.name.split("/")[0]:
-            assert query == f"tx={sample.chrome.tx}", link
+            assert query.split("&")[0] == f"tx={sample.chrome.tx}", link
 
 
 @pytest.mark.parametrize("name", ["login/first-visit", "password/plain", "password/wrong", "login/mail-sent"])
