@@ -11,6 +11,7 @@ import yaml
 from playwright.sync_api import Browser
 
 from broker.demo.preparation import Addresses, prepare
+from tests.browser.gallery import chromium
 from tests.browser.journeys.people import Demo, Window
 from tests.browser.journeys.strangers import STRANGERS, Strangers
 from tests.servers import answers, program, running, short_folder
@@ -63,6 +64,12 @@ def three_free_ports() -> int:
                 continue
         return port
     raise RuntimeError("no three free ports in a row")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture

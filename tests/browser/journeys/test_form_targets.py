@@ -51,11 +51,12 @@ def test_this_check_sees_a_form_that_is_blocked(demo: Demo, open_window: Open, s
         headers["content-security-policy"] = re.sub("form-action [^;]*", "form-action 'self'", policy)
         route.fulfill(response=response, headers=headers)
 
-    window.page.route(f"{demo.acme}/login/password*", strict)
     begin(window, strangers, "shop")
     window.arrive("login")
     window.type_identifier("ada")
     window.arrive("password")
+    window.page.route(f"{demo.acme}/login/password*", strict, times=1)
+    window.page.reload()
     with window.page.expect_console_message(lambda message: "form-action" in message.text):
         window.type_password()
     assert window.blocked
