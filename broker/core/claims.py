@@ -46,9 +46,13 @@ SUPPORTED: tuple[str, ...] = (
 )
 
 
+_OF_A_PROFILE = STANDARD - {"email", "email_verified", "updated_at"}
+"""The others come from the record alone: a profile may hold what somebody only asserted."""
+
+
 def of_user(user: User) -> dict[str, Any]:
     """Every standard claim that we know of somebody."""
-    known = {key: value for key, value in user.profile.items() if key in STANDARD and value not in (None, "", {})}
+    known = {key: value for key, value in user.profile.items() if key in _OF_A_PROFILE and value not in (None, "", {})}
     if user.username:
         known["preferred_username"] = user.username
     if user.email:

@@ -20,6 +20,12 @@ _LOCAL = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+)*"
 )
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters and marks that show nothing: the default-ignorable ones (UAX 44 5.3), and the blank of Braille."""
+_DEVIATES = re.compile("[\u00df\u03c2]")
+"""Valid in IDNA 2008, where they are letters of their own; the codec of IDNA 2003 makes `ss` and `\u03c3` of them."""
 _ASCII_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 
 
@@ -56,22 +62,24 @@ def clean(text: str, longest: int) -> str:
         raise InvalidIdentifier("empty", code="identifier.empty")
     if len(text) > longest:
         raise InvalidIdentifier(f"longer than {longest} characters", code="identifier.long")
-    for character in text:
-        if unicodedata.category(character)[0] in "CZ" and character != " ":
-            raise InvalidIdentifier("has an invisible or control character")
-    if unicodedata.normalize("NFKC", text) != text:
-        raise InvalidIdentifier("has a character that only looks like another")
+    _refuse_deceptive(text)
     return text
 
 
+def _refuse_deceptive(text: str) -> None:
+    if _UNSEEN.search(text) or any(unicodedata.category(one)[0] in "CZ" and one != " " for one in text):
+        raise InvalidIdentifier("has an invisible or control character")
+    if unicodedata.normalize("NFKC", text) != text:
+        raise InvalidIdentifier("has a character that only looks like another")
+
+
 def parse_domain(domain: str) -> str:
-    """A domain in A-labels, lower case. Raises `InvalidIdentifier`."""
-    domain = lower_ascii(domain.rstrip("."))
+    """A domain in A-labels, lower case; one dot at its end, the root's, is left out. Raises `InvalidIdentifier`."""
+    domain = lower_ascii(unicodedata.normalize("NFC", domain).removesuffix("."))
     if not domain.isascii():
-        if any(dot in domain for dot in "\u3002\uff0e\uff61"):
-            raise InvalidIdentifier("has a character that only looks like another")
+        _refuse_deceptive(domain)
         try:
-            domain = domain.encode("idna").decode("ascii")
+            domain = ".".join(_a_label(label) for label in domain.split("."))
         except UnicodeError:
             raise InvalidIdentifier("its domain is not valid") from None
     labels = domain.split(".")
@@ -80,11 +88,21 @@ def parse_domain(domain: str) -> str:
     return domain
 
 
+def _a_label(label: str) -> str:
+    """RFC 5891 4.4. Mail for `straße` must not go to whoever owns `strasse`. Raises `UnicodeError`."""
+    if "\u1e9e" in label or "\u3002" in label:
+        raise UnicodeError("a capital sharp s is `ss` to some and `ß` to others; an ideographic full stop is a dot")
+    by_2003 = label.encode("idna").decode("ascii")
+    if not _DEVIATES.search(label):
+        return by_2003
+    return "xn--" + "".join(one.lower() for one in label).encode("punycode").decode("ascii")
+
+
 def parse_email(text: str) -> Email:
     """One address, nothing else: no display name, no list, no comment, no quoting. Raises `InvalidIdentifier`."""
     text = clean(text, MAX_EMAIL)
     local, at, domain = text.rpartition("@")
-    if not at or not local or len(local) > 64 or not _LOCAL.fullmatch(local):
+    if not at or not local or len(local) > 64 or not _LOCAL.fullmatch(local) or domain.endswith("."):
         raise InvalidIdentifier("is not one e-mail address")
     return Email(text, f"{lower_ascii(local)}@{parse_domain(domain)}")
 

@@ -48,7 +48,7 @@ def acceptable(uri: str) -> str | None:
         _ = parts.port
     except ValueError:
         return "is not a URI"
-    if not uri.isascii() or any(c <= " " or c in '\\"<>`{}|^' for c in uri):
+    if not uri.isascii() or any(c <= " " or c in '\\"<>`{}|^\x7f' for c in uri):
         return "has characters that a URI cannot have"
     if not parts.scheme:
         return "is not absolute"

@@ -68,7 +68,7 @@ def judge(
         return TicketState.MANGLED
     if ticket.purpose is not purpose or ticket.directory != directory:
         return TicketState.ELSEWHERE
-    if user is None or user.blocked:
+    if user is None or user.blocked or user.id != ticket.user or user.directory != directory:
         return TicketState.ACCOUNT_OFF
     if ticket.used_at is not None:
         return TicketState.USED

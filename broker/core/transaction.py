@@ -92,6 +92,7 @@ class Transaction:
             session=session,
             factors=factors,
             connection=identity.connection,
+            upstream=None,
         )
 
     def reauthenticate(self) -> Transaction:
