@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from broker.core import brand
 from broker.core.errors import InvalidIdentifier
-from broker.core.identifiers import parse_identifier
+from broker.core.identifiers import parse_email
 from broker.core.tenant import AfterReset, Lifetimes, PasswordRules, ResetRules, Role, SecondFactor
 from broker.settings.addresses import (
     DatabaseAddress,
@@ -150,6 +150,12 @@ class BrandingSettings(SettingsModel):
         return self
 
 
+def _no_history(value: int) -> int:
+    if value:
+        raise wrong("is not possible yet: earlier passwords are not kept; 0 would be right")
+    return value
+
+
 class PasswordSettings(SettingsModel):
     """NIST SP 800-63B-4: a length and a blocklist, no rules about kinds of characters."""
 
@@ -161,8 +167,8 @@ class PasswordSettings(SettingsModel):
     """Characters."""
     blocklist: bool = PasswordRules().blocklist
     """Refuse passwords that are known from leaks. Nothing is sent anywhere for it."""
-    history: int = Field(default=PasswordRules().history, ge=0, le=24)
-    """How many earlier passwords cannot be used again."""
+    history: Annotated[int, AfterValidator(_no_history)] = Field(default=PasswordRules().history, ge=0, le=24)
+    """How many earlier passwords cannot be used again. 0 until they are kept."""
     ask_twice: bool = PasswordRules().ask_twice
     """Ask for a new password in two fields instead of one with a "Show" button."""
 
@@ -199,6 +205,13 @@ class LifetimeSettings(SettingsModel):
     half an hour longer than `rules.reset.lifetime`."""
 
 
+def _not_required(value: SecondFactor) -> SecondFactor:
+    # Nothing asks for one yet. A rule that is written down and not carried out would be worse than a refusal.
+    if value is SecondFactor.REQUIRED:
+        raise wrong("is not possible yet: there are no second factors here; off or optional would be right")
+    return value
+
+
 class RulesSettings(SettingsModel):
     """What holds for everybody who signs in."""
 
@@ -206,8 +219,8 @@ class RulesSettings(SettingsModel):
     """NIST SP 800-63B-4: a length and a blocklist, no rules about kinds of characters."""
     reset: ResetSettingsOfTenant = ResetSettingsOfTenant()
     """Forgotten passwords that are reset here."""
-    second_factor: SecondFactor = SecondFactor.OPTIONAL
-    """`off`, `optional` or `required`."""
+    second_factor: Annotated[SecondFactor, AfterValidator(_not_required)] = SecondFactor.OPTIONAL
+    """`off` or `optional`, which are the same until there are second factors here. `required` is refused until then."""
     lifetimes: LifetimeSettings = LifetimeSettings()
     """How long things are valid: a number with s, m, h or d."""
 
@@ -229,9 +242,9 @@ class RulesSettings(SettingsModel):
 
 def _identifier(value: str) -> str:
     try:
-        parse_identifier(value)
+        parse_email(value)
     except InvalidIdentifier:
-        raise wrong("is neither an e-mail address nor a username; ada@acme.example would be right") from None
+        raise wrong("is not one e-mail address; ada@acme.example would be right") from None
     return value
 
 
@@ -241,7 +254,7 @@ class AdminSettings(SettingsModel):
     connection: ConnectionName = Field(examples=["users"])
     """The connection that says who it is."""
     identifier: Annotated[str, AfterValidator(_identifier)] = Field(examples=["ada@acme.example"])
-    """An e-mail address, which the connection must have verified, or a username."""
+    """An e-mail address, which must be verified. Never a username: whoever takes a name first would be in charge."""
     role: Role = Field(examples=["owner"])
     """`owner`, `admin` or `helpdesk`."""
 
