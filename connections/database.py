@@ -62,7 +62,9 @@ class Database(Connection[DatabaseSettings], PasswordSignIn, LocalReset):
         if found is None or not right:
             return None
         self._renew(found, password)
-        return Identity(self.id, tenant.issuer, found.user.id, self.tools.clock.now(), ("pwd",))
+        # Everything was read at one moment: a password that is replaced right now is not good for the new epoch.
+        return Identity(self.id, tenant.issuer, found.user.id, self.tools.clock.now(), ("pwd",),
+                        private={"epoch": str(found.user.epoch)})  # fmt: skip
 
     def _renew(self, found: Credentials, password: str) -> None:
         """Replace a hash of yesterday's strength while the password is at hand. If not now, then next time."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from broker.core.connection import LocalReset
-from broker.core.errors import BrokerError, Denied, InvalidIdentifier, NotFound
+from broker.core.errors import BrokerError, Denied, InvalidIdentifier, NotFound, PageExpired
 from broker.core.events import Action, Event
 from broker.core.identifiers import parse_email, parse_identifier
 from broker.core.mail import MailKind
@@ -153,16 +153,20 @@ class Desk:
         if user.connection is None or tenant.connection(user.connection) is None:
             raise NotPossible(code="user.no_local_password")
 
-    def confirm(self, tenant: Tenant, session: Session, admin: User, password: str, how: Circumstances) -> Session:
+    def confirm(
+        self, tenant: Tenant, session: Session, secret: str, admin: User, password: str, how: Circumstances
+    ) -> str:
         """The administrator gave their own password: good for five minutes.
 
+        Returns the session's new secret: there is one at every change of privilege (SECURITY 10).
         Raises `WrongPassword`, `Throttled`, `Busy`.
         """
         self.passwords.current(tenant, admin, password, how.address)
         now = self.means.clock.now()
-        renewed = self.means.sessions.touch(session.id, lambda one: replace(one, confirmed_at=now))
-        if renewed is None:
-            raise Denied(code="session.gone")
+        renewed = self.means.sessions.secret_for(session.id, self.means.entropy.token(32))
+        self.means.sessions.replace(secret, replace(session, confirmed_at=now), renewed)
+        if self.means.sessions.get(renewed) is None:
+            raise PageExpired(code="session.gone")
         return renewed
 
     def confirmed(self, session: Session, admin: User, target: User) -> AdminConfirmed | None:

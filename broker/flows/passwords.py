@@ -77,10 +77,11 @@ class Passwords:
 
         Raises `PasswordRefused`, `Busy`.
         """
+        password = normalise(password)
         self.check_rules(tenant, user, password)
         if current_hash is not None and self.means.hasher.verify(password, current_hash):
             raise PasswordRefused([Refusal(Weakness.UNCHANGED)])
-        return self.means.hasher.hash(normalise(password))
+        return self.means.hasher.hash(password)
 
     def write(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from broker.core.connection import Arrival, Departure, Hint, PasswordSignIn, RedirectSignIn
@@ -234,6 +235,8 @@ class SignIn:
             raise SignInRefused
         self.guard.password_was_right(tenant, typed)
         user = self.accounts.resolve(tenant, identity)
+        if identity.private.get("epoch", str(user.epoch)) != str(user.epoch):
+            raise SignInRefused  # a new password was saved while the old one was being compared
         return self.ask(tenant, transaction.note(None, typed).identify(identity, user.id, user.epoch), user)
 
     # --- Signing in upstream --------------------------------------------------------------------------------------
@@ -369,7 +372,7 @@ class SignIn:
             epoch=user.epoch,
             scope=" ".join(transaction.scopes if transaction.consented is None else transaction.consented),
             issued_at=now,
-            expires_at=now + tenant.rules.lifetimes.refresh_token,
+            expires_at=now + _lifetime(tenant, client),
             authenticated_at=session.authenticated_at,
             redirect_uri=request.get("redirect_uri", ""),
             nonce=request.get("nonce"),
@@ -418,3 +421,9 @@ def _claims(text: str | None) -> Mapping[str, Any]:
     """The `claims` parameter; it was validated when the request came."""
     value = json.loads(text) if text else {}
     return value if isinstance(value, dict) else {}
+
+
+def _lifetime(tenant: Tenant, client: Client) -> timedelta:
+    """How long anything may come of a grant: without refresh tokens the last access token is the end of it."""
+    rules = tenant.rules.lifetimes
+    return rules.refresh_token if "refresh_token" in client.grant_types else rules.code + rules.access_token

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from flask import Blueprint
 
 from broker.core.connection import LocalReset
-from broker.core.errors import Busy, Denied, Throttled
+from broker.core.errors import Busy, PageExpired, Throttled
 from broker.core.passwords import normalise
 from broker.core.values import Session, User
 from broker.flows.passwords import PasswordRefused, WrongPassword
@@ -27,10 +27,10 @@ views = Blueprint("homerealm_account", __name__)
 
 
 def _me(current: Visit) -> tuple[Session, User]:
-    """Raises `Denied` on a form whose session is over: its page explains, and leads back."""
+    """Raises `PageExpired` on a form whose session is over: its page explains, and leads back."""
     known = current.signed_in
     if known is None:
-        raise Denied(code="session.gone")
+        raise PageExpired(code="session.gone")
     return known
 
 
@@ -131,7 +131,7 @@ def password_post() -> AnyResponse:
     except Busy:
         return page(current, replace(blank, error=CurrentError.BUSY), status=503)
     # Everything older is dead, this session too: the browser that did it gets a new one.
-    fresh = replace(session.identity, at=current.runtime.clock.now())
+    fresh = replace(session.identity, at=current.runtime.clock.now(), methods=("pwd",))
     _, secret = current.runtime.sign_in.start_session(current.tenant, changed, fresh, current.visitor)
     current.jar.sign_in(secret)
     return go(current, "/account", notice="password_changed")

@@ -30,6 +30,9 @@ STEP_PATHS = {
     Step.BLOCKED: "/login",
 }
 
+SOON = 2
+"""Seconds until a full queue has room again."""
+
 
 def go(current: Visit, path: str, **query: str) -> AnyResponse:
     """303 to a page of this tenant (never 302: a POST must become a GET, RFC 9700 4.12)."""
@@ -43,11 +46,13 @@ def away(url: str) -> AnyResponse:
 
 
 def page(current: Visit, content: Page, *, tx: str = "", status: int = 200) -> Response:
-    """A page with its frame and its headers."""
+    """A page with its frame and its headers; one that says "later" says when (RFC 9110 10.2.3)."""
     response = Response(current.house.render(content, chrome(current, tx)), status, mimetype="text/html")
     images = tuple(filter(None, [current.client.logo_uri if current.client else None]))
     https = current.tenant.issuer.startswith("https:")
     response.headers.extend(security_headers(form_targets(current), images=images, https=https))
+    if status in (429, 503):
+        response.headers["Retry-After"] = str(getattr(content, "retry_after", 0) or SOON)
     return response
 
 
@@ -70,6 +75,7 @@ def chrome(current: Visit, tx: str = "") -> Chrome:
         environment=tenant.environment,
         logo=current.house.logo(tenant),
         color=tenant.branding.color,
+        color_dark=tenant.branding.color_dark,
         cancel=bool(tx and shown),
         support_url=tenant.branding.support_url,
         support_email=tenant.branding.support_email,
@@ -140,6 +146,16 @@ def issue(current: Visit, following: Next, *, stored: bool = True) -> AnyRespons
     if done.code is None:
         return away(following.transaction.request.get("redirect_uri", f"{current.tenant.issuer}/account"))
     return away(current.runtime.provider.respond(current.tenant, done.transaction, done.code))
+
+
+def home_of(current: Visit, client: Client | None) -> str | None:
+    """The app's own door: a fresh request of its own making, never a stored one (OIDC Core 4)."""
+    if client is None:
+        return None
+    if client.initiate_login_uri:
+        glue = "&" if "?" in client.initiate_login_uri else "?"
+        return f"{client.initiate_login_uri}{glue}{urlencode({'iss': current.tenant.issuer})}"
+    return client.client_uri
 
 
 def takes_passwords(current: Visit, connection: str) -> bool:

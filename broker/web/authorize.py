@@ -60,6 +60,8 @@ def begin(current: Visit, client: Client, parameters: dict[str, str]) -> AnyResp
     if following.step is Step.ISSUE and hint != "reset":
         return follow(current, following, stored=False)
     flow.open(following.transaction)
+    if not client.internal:
+        current.jar.keep_app(client.client_id)
     if hint == "reset":
         # Also for somebody who is signed in: an app's "Change your password" says so with this.
         return go(current, "/forgot", tx=following.transaction.id)

@@ -75,6 +75,15 @@ class Jar:
         self._set["s"] = "", 0
 
     @property
+    def app(self) -> str:
+        """The app of the last login that was opened here: a page that is too old leads back to it."""
+        return self._get("a") or ""
+
+    def keep_app(self, client: str) -> None:
+        if client != self.app:
+            self._set["a"] = client, None
+
+    @property
     def link(self) -> str | None:
         """`<purpose>.<secret>` of a mailed link that was opened in this browser."""
         return self._get("l")

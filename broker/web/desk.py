@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint
 
-from broker.core.errors import Busy, Denied, NotFound, Throttled
+from broker.core.errors import Busy, Denied, NotFound, PageExpired, Throttled
 from broker.core.passwords import normalise
 from broker.core.redirects import local_path
 from broker.core.tenant import Role
@@ -48,7 +48,7 @@ def _desk(current: Visit) -> tuple[Session, User, Role]:
     """The administrator at work. Raises `Denied` for everybody else."""
     known = current.signed_in
     if known is None:
-        raise Denied(code="session.gone")
+        raise PageExpired(code="session.gone")
     role = current.runtime.desk.role(current.tenant, *known)
     if role is None:
         raise Denied(code="desk.not_admin")
@@ -118,6 +118,8 @@ def _actions(current: Visit, role: Role, target: User) -> tuple[AdminAction, ...
         current.runtime.desk.may(current.tenant, role, target)
     except Denied:
         return ()
+    known = current.signed_in
+    myself = known is not None and known[1].id == target.id  # nobody locks themselves out
     local = target.connection is not None and current.tenant.connection(target.connection) is not None
     offered = [AdminAction.SEND_RESET] if target.email and not target.blocked else []
     if local and target.has_password:
@@ -125,7 +127,7 @@ def _actions(current: Visit, role: Role, target: User) -> tuple[AdminAction, ...
     if local and not target.blocked and role.rank >= Role.ADMIN.rank:
         offered.append(AdminAction.LOGIN_LINK)
     offered.append(AdminAction.SIGN_OUT)
-    if role.rank >= Role.ADMIN.rank:
+    if role.rank >= Role.ADMIN.rank and not myself:
         offered.append(AdminAction.UNBLOCK if target.blocked else AdminAction.BLOCK)
     return tuple(offered)
 
@@ -144,9 +146,9 @@ def _confirm(current: Visit, action: AdminAction, target: User, proof: AdminConf
     if action not in NEEDS_CONFIRMATION or proof is not None:
         return None
     path = f"/admin/users/{target.id}"
-    if action is AdminAction.SET_PASSWORD:
-        path += "/set-password"
-    return confirm_page(current, action, target, path)
+    return confirm_page(
+        current, action, target, f"{path}/set-password" if action is AdminAction.SET_PASSWORD else f"{path}?do={action}"
+    )
 
 
 def confirm_page(
@@ -168,15 +170,19 @@ def confirm() -> AnyResponse:
     form = AdminConfirmForm.of(current)
     session, admin, _ = _desk(current)
     next = local_path(form.text("next"), "/admin")
-    parts = next.split("/")
+    path, _, wanted = next.partition("?do=")
+    parts = path.split("/")
     if parts[:3] != ["", "admin", "users"] or len(parts) < 4:
         raise NotFound
-    if not admin.has_password:
-        return begin_internal(current, "/admin", prompt="login")
     target = current.runtime.desk.user(current.tenant, parts[3])
-    action = AdminAction.SET_PASSWORD if next.endswith("/set-password") else AdminAction.SIGN_OUT
+    if not admin.has_password:
+        connection = session.identity.connection
+        return begin_internal(current, f"/admin/users/{target.id}", prompt="login", connection=connection)
+    action = AdminAction(wanted) if wanted in set(AdminAction) else AdminAction.SET_PASSWORD
     try:
-        current.runtime.desk.confirm(current.tenant, session, admin, normalise(form.text("password")), current.how)
+        secret = current.runtime.desk.confirm(
+            current.tenant, session, current.jar.session or "", admin, normalise(form.text("password")), current.how
+        )
     except WrongPassword:
         wrong = CurrentError.WRONG if form.text("password") else CurrentError.EMPTY
         return confirm_page(current, action, target, next, error=wrong, status=422)
@@ -185,7 +191,8 @@ def confirm() -> AnyResponse:
                             retry_after=wait.retry_after)  # fmt: skip
     except Busy:
         return confirm_page(current, action, target, next, error=CurrentError.BUSY, status=503)
-    return go(current, next)
+    current.jar.sign_in(secret)
+    return go(current, path)
 
 
 @views.post("/admin/users/<id>/send-reset")

@@ -10,7 +10,8 @@ from flask import Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from broker.core.errors import BrokerError, Busy, Throttled, Unavailable
-from broker.web.answers import chrome, form_targets
+from broker.core.values import ClientId
+from broker.web.answers import chrome, form_targets, home_of
 from broker.web.headers import security_headers
 from broker.web.pages import Chrome
 from broker.web.pages_error import ErrorPage, WayOut
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from flask import Blueprint, Flask
 
 _HTTP_CODES = {404: "page.not_found", 405: "request.method", 413: "request.too_large", 400: "request.invalid"}
+TOO_OLD = frozenset({
+    "transaction.gone", "transaction.finished", "transaction.step", "transaction.raced", "form.stale",
+    "connection.state", "session.gone",
+})  # fmt: skip
+"""A page that was open for too long: one button starts again, with the app kept (PAGES)."""
 PROTOCOL_PATHS = ("/token", "/userinfo", "/revoke", "/introspect", "/jwks", "/.well-known/")
 
 
@@ -54,7 +60,11 @@ def unexpected(error: Exception) -> Response:
 
 
 def answer(status: int, code: str, detail: str = "", retry_after: int = 0) -> Response:
-    response = _json(status, code, detail) if _is_protocol() else _page(status, code, detail, retry_after)
+    # Whatever is wrong with a request by a program is 400 (RFC 6749 5.2), and 405 where the method is.
+    if _is_protocol():
+        response = _json(400 if status in (413, 415) else status, code, detail)
+    else:
+        response = _page(status, code, detail, retry_after)
     if retry_after:
         response.headers["Retry-After"] = str(retry_after)
     return response
@@ -91,14 +101,30 @@ def _way_out(current: Visit | None, status: int, code: str) -> tuple[WayOut, str
         return WayOut.NONE, None
     client = current.client
     if status in (502, 503, 429) and request.method == "GET":
-        return WayOut.RETRY, request.full_path.rstrip("?")
+        return WayOut.RETRY, _here(current)
+    if code == "session.gone":
+        own = "admin" if f"/t/{current.tenant.id}/admin" in request.path else "account"
+        return WayOut.RESTART, f"{current.base}/{own}"
+    if code in TOO_OLD:
+        client = client or current.tenant.clients.get(ClientId(current.jar.app))
+        door = home_of(current, client)
+        if door is not None:
+            current.client = client
+        return WayOut.RESTART, door or f"{current.base}/login"
     if client is not None and not client.internal and (client.initiate_login_uri or client.client_uri):
-        return WayOut.APP, client.initiate_login_uri or client.client_uri
+        return WayOut.APP, home_of(current, client)
     if code.startswith(("client.", "redirect_uri.")):
         return WayOut.NONE, None
     if code == "desk.not_admin":
         return WayOut.HOME, f"{current.base}/account"
     return WayOut.SIGN_IN, f"{current.base}/login"
+
+
+def _here(current: Visit) -> str:
+    """The address of this very request, as it is outside: a tenant with a host of its own has no `/t/<tenant>`."""
+    _, _, rest = request.path.partition(f"/t/{current.tenant.id}")
+    query = request.query_string.decode("ascii", "ignore")
+    return f"{current.base}{rest}{'?' + query if query else ''}"
 
 
 def _visit() -> Visit | None:

@@ -7,12 +7,12 @@ from urllib.parse import urlencode
 
 from flask import Blueprint
 
-from broker.core.errors import Busy
-from broker.core.tenant import AfterReset, Client
+from broker.core.errors import Busy, Throttled
+from broker.core.tenant import AfterReset
 from broker.core.ticket import Purpose, TicketState
 from broker.flows.passwords import PasswordRefused
 from broker.flows.redemption import LinkRefused, Opened, Redeemed
-from broker.web.answers import away, follow, go, keep, page
+from broker.web.answers import away, follow, go, home_of, keep, page
 from broker.web.forms import ResetForm
 from broker.web.new_password import different, field, refused
 from broker.web.pages import NewPasswordError
@@ -135,8 +135,9 @@ def reset_post() -> AnyResponse:
     except PasswordRefused as refusal:
         found = flow.open(current.tenant, secret, purpose)
         return form_page(current, found, purpose, errors=refused(refusal), status=422)
-    except Busy as wait:
-        response = form_page(current, flow.open(current.tenant, secret, purpose), purpose, status=503, busy=True)
+    except (Busy, Throttled) as wait:
+        found = flow.open(current.tenant, secret, purpose)
+        response = form_page(current, found, purpose, status=wait.status, busy=True)
         response.headers["Retry-After"] = str(wait.retry_after)
         return response
     current.jar.drop_link()
@@ -167,28 +168,27 @@ def home(current: Visit, done: Redeemed) -> AnyResponse:
     if done.ticket.purpose is Purpose.SIGN_IN_ONCE:
         return go(current, "/account", notice="password_changed")
     door = home_of(current, done.client) or (f"{current.base}/account" if done.client is None else None)
-    return page(current, ResetDonePage(signed_in=True, continue_url=door, other_device=done.client is not None))
+    return page(current, ResetDonePage(signed_in=True, continue_url=door, other_device=_elsewhere(current, done)))
+
+
+def _elsewhere(current: Visit, done: Redeemed) -> bool:
+    """Whether an app's request waits in another browser than this one."""
+    return done.client is not None and done.ticket.browser != current.browser
 
 
 def _to_sign_in(current: Visit, done: Redeemed) -> AnyResponse:
     """The login page of the login that waits, identifier filled in; elsewhere, words and the app's own door."""
-    waiting = done.transaction
+    waiting, known = done.transaction, current.signed_in
+    if known is not None:
+        # The page said that the account of the link takes this browser over: nobody continues as somebody else.
+        current.runtime.sign_out.end(current.tenant, known[0])
+        current.jar.sign_out()
     if waiting is not None:
         clean = waiting.reauthenticate() if waiting.identity is not None else waiting.forget_choice()
         current.runtime.sign_in.keep(waiting, clean.note("password_changed", done.user.label))
         return go(current, "/login", tx=waiting.id)
     url = home_of(current, done.client) or (f"{current.base}/login" if done.client is None else None)
-    return page(current, ResetDonePage(signed_in=False, continue_url=url, other_device=done.client is not None))
-
-
-def home_of(current: Visit, client: Client | None) -> str | None:
-    """The app's own door: a fresh request of its own making, never a stored one (OIDC Core 4)."""
-    if client is None:
-        return None
-    if client.initiate_login_uri:
-        glue = "&" if "?" in client.initiate_login_uri else "?"
-        return f"{client.initiate_login_uri}{glue}{urlencode({'iss': current.tenant.issuer})}"
-    return client.client_uri
+    return page(current, ResetDonePage(signed_in=False, continue_url=url, other_device=_elsewhere(current, done)))
 
 
 @views.get("/home")

@@ -18,6 +18,16 @@ MAX_QUERY = 16 * 1024
 MAX_FIELDS = 100
 
 
+class TooLarge(BadRequest):
+    """More than any of our forms has."""
+
+    code, status = "request.too_large", 413
+
+
+class NotAForm(BadRequest):
+    code, status = "request.media_type", 415
+
+
 class Pairs(Mapping[str, str]):
     """Names and values as they came. Reading a name that came twice raises `BadRequest`."""
 
@@ -57,11 +67,11 @@ def read_form(request: Request) -> Pairs:
     """The body of a form post. Raises `BadRequest` for JSON, multipart, and what is too large."""
     length = request.content_length or 0
     if length > MAX_BODY:
-        raise BadRequest(code="request.too_large")
+        raise TooLarge
     request.max_content_length = MAX_BODY
     body = request.get_data(cache=True)
     if body and request.mimetype != "application/x-www-form-urlencoded":
-        raise BadRequest("forms are application/x-www-form-urlencoded", code="request.media_type")
+        raise NotAForm("forms are application/x-www-form-urlencoded")
     return _parse(body, MAX_BODY)
 
 
@@ -69,13 +79,13 @@ def _parse(raw: bytes, limit: int) -> Pairs:
     if not raw:
         return Pairs(())
     if len(raw) > limit:
-        raise BadRequest(code="request.too_large")
+        raise TooLarge
     try:
         pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
     except UnicodeDecodeError:
         raise BadRequest("not UTF-8", code="request.encoding") from None
     except ValueError:
-        raise BadRequest("too many fields", code="request.too_large") from None
+        raise TooLarge("too many fields") from None
     if any("\0" in name or "\0" in value for name, value in pairs):
         raise BadRequest("has a NUL character", code="request.encoding")
     return Pairs(pairs)

@@ -16,6 +16,26 @@ if TYPE_CHECKING:
 views = Blueprint("homerealm_protocol", __name__)
 
 
+OPEN = frozenset(f"{views.name}.{name}" for name in (
+    "openid_configuration", "authorization_server", "jwks", "token", "userinfo", "revoke",
+))  # fmt: skip
+"""Called by apps that live in a browser, from any origin: they bring a token or a code, never a cookie, so `*` gives
+nothing away (RFC 9700 2.6 leaves out the authorization endpoint; introspection is for servers)."""
+
+
+@views.after_request
+def for_every_origin(response: Response) -> Response:
+    """CORS, errors included, and the preflight that flask answers by itself."""
+    if request.endpoint in OPEN:
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        response.headers["Access-Control-Expose-Headers"] = "WWW-Authenticate, Retry-After"
+        if request.method == "OPTIONS":
+            response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+            response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, DPoP"
+            response.headers["Access-Control-Max-Age"] = "600"
+    return response
+
+
 def protocol_request(current: Visit) -> Request:
     """The request as the protocol floor sees it: raw pairs, so that it sees duplicates."""
     return Request(
@@ -40,7 +60,6 @@ def _answer(answer: Answer) -> AnyResponse:
 def _document(body: bytes, seconds: int) -> AnyResponse:
     response = Response(body, 200, mimetype="application/json")
     response.headers["Cache-Control"] = f"public, max-age={seconds}"
-    response.headers["Access-Control-Allow-Origin"] = "*"
     return response
 
 
