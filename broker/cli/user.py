@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,7 +51,15 @@ def _opened(config: Path, tenant_id: str) -> Iterator[tuple[Runtime, Tenant, Act
         if tenant is None:
             known = ", ".join(sorted(runtime.settings.tenants))
             raise NotFound(f"no tenant {tenant_id!r}; there are: {known}", code="tenant.unknown")
-        yield runtime, tenant, Actor.command_line(getpass.getuser())
+        yield runtime, tenant, Actor.command_line(_operator())
+
+
+def _operator() -> str:
+    """Who is at the keyboard; in a container the account may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _find(runtime: Runtime, tenant: Tenant, identifier: str) -> User:
@@ -64,7 +73,10 @@ def _password(prompt: str) -> str:
     """From standard input, or asked twice at a terminal; never from an argument (`ps` shows those to everybody)."""
     if sys.stdin.isatty():
         return str(click.prompt(prompt, hide_input=True, confirmation_prompt=True, default="", show_default=False))
-    return sys.stdin.read().rstrip("\r\n")
+    try:
+        return sys.stdin.read().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise click.UsageError("standard input is not text in UTF-8") from None
 
 
 def _facts(one: User) -> dict[str, Any]:
