@@ -12,6 +12,7 @@ import sys
 from broker import tether
 from broker.core.errors import BrokerError
 from broker.gateway import Gateway, WsgiApp
+from broker.services import event_log
 
 HEAD_BYTES = 16_384
 HEAD_MILLISECONDS = 10_000
@@ -33,6 +34,7 @@ def gateway() -> Gateway:
     # A worker must not outlive the process that restarts it: it would keep the port and answer with old code.
     if not tether.tie(int(os.environ.get(_SERVER) or os.getppid())):
         raise SystemExit(0)
+    event_log.configure()
     try:
         return Gateway(app())
     except BrokerError as error:
