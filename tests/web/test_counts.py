@@ -1,0 +1,169 @@
+"""How often a request asks the database and the key-value store: what decides how fast it can be, on any machine.
+
+Counted on the real engines. A number may fall; whoever raises one says why (docs/decisions/hot-paths.md).
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, event
+
+from broker.stores.kv.embedded import EmbeddedValkey
+from broker.stores.kv.redis import RedisKeyValue
+from broker.testing.town import ACME, PASSWORD, Town
+
+VERIFIER = "v" * 50
+BASIC = {"Authorization": "Basic " + b64encode(b"demo:demo-app-secret-91f0c6d3").decode()}
+CALLBACK = "https://app.test/callback/acme"
+ASKED = {
+    "response_type": "code",
+    "client_id": "demo",
+    "redirect_uri": CALLBACK,
+    "scope": "openid email offline_access",
+    "state": "s",
+    "nonce": "n",
+    "code_challenge": urlsafe_b64encode(sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode(),
+    "code_challenge_method": "S256",
+}
+
+
+@dataclass
+class Visits:
+    """A browser without pictures, which counts what each of its requests costs."""
+
+    client: FlaskClient
+    counted: dict[str, int] = field(default_factory=lambda: {"sql": 0, "kv": 0})
+    cost: tuple[int, int] = (0, 0)
+    """Statements and round trips of the last request."""
+
+    def send(self, method: str, path: str, status: int, **how: Any) -> Any:
+        self.counted.update(sql=0, kv=0)
+        answer = self.client.open(f"/t/acme{path}", method=method, base_url="https://login.test", **how)
+        assert answer.status_code == status, answer.text
+        self.cost = self.counted["sql"], self.counted["kv"]
+        return answer
+
+    def first_page(self) -> str:
+        return str(self.send("GET", f"/authorize?{urlencode(ASKED)}", 200).text)
+
+    def submit(self, html: str, action: str, **fields: str) -> Any:
+        form = html.partition(f'action="/t/acme{action}"')[2].partition("</form>")[0]
+        hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form))
+        return self.send("POST", action, 303, data=hidden | fields)
+
+    def password_page(self) -> str:
+        answer = self.submit(self.first_page(), "/login", username="ada")
+        place = urlsplit(answer.headers["Location"])
+        return str(self.send("GET", f"{place.path.removeprefix('/t/acme')}?{place.query}", 200).text)
+
+    def code(self) -> str:
+        answer = self.submit(self.password_page(), "/login/password", username="ada", password=PASSWORD)
+        return parse_qs(urlsplit(answer.headers["Location"]).query)["code"][0]
+
+    def token(self, **form: str) -> dict[str, str]:
+        return dict(self.send("POST", "/token", 200, data=form, headers=BASIC).json)
+
+    def tokens(self) -> dict[str, str]:
+        return self.token(
+            grant_type="authorization_code", code=self.code(), redirect_uri=CALLBACK, code_verifier=VERIFIER
+        )
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    servers = [EmbeddedValkey(tmp_path_factory.mktemp("kv")) for _ in range(2)]
+    acme = ACME.replace(
+        "[authorization_code, refresh_token]", "[authorization_code, refresh_token, client_credentials]"
+    )
+    town = Town(tmp_path_factory.mktemp("town"), (servers[0].start(), servers[1].start()), acme=acme)
+    town.broker.add("acme", email="ada@acme.test", username="ada")
+    yield town
+    town.close()
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def visits(town: Town, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visits]:
+    """A new visitor of a broker that has answered everything once: keys are parsed, scripts are loaded."""
+    visits = Visits(town.broker.app.test_client())
+    exchange = RedisKeyValue._exchange_all
+
+    def counting(kv: RedisKeyValue, commands: Sequence[Any]) -> list[Any]:
+        visits.counted["kv"] += 1
+        return exchange(kv, commands)
+
+    def statement(*_: Any) -> None:
+        visits.counted["sql"] += 1
+
+    monkeypatch.setattr(RedisKeyValue, "_exchange_all", counting)
+    event.listen(Engine, "before_cursor_execute", statement)
+    Visits(town.broker.app.test_client(), visits.counted).tokens()
+    yield visits
+    event.remove(Engine, "before_cursor_execute", statement)
+
+
+def test_what_is_public_costs_nothing(visits: Visits) -> None:
+    for path in ("/.well-known/openid-configuration", "/jwks"):
+        visits.send("GET", path, 200)
+        assert visits.cost == (0, 0)
+
+
+def test_a_client_that_acts_for_itself_costs_nothing(visits: Visits) -> None:
+    visits.token(grant_type="client_credentials")
+    assert visits.cost == (0, 0)
+
+
+def test_the_first_page_is_one_write_to_the_key_value_store(visits: Visits) -> None:
+    visits.first_page()
+    assert visits.cost == (0, 1)
+
+
+def test_an_identifier_is_read_and_kept_and_its_page_read(visits: Visits) -> None:
+    visits.submit(visits.first_page(), "/login", username="ada")
+    assert visits.cost == (0, 2)
+    visits.password_page()
+    assert visits.cost == (0, 1)
+
+
+def test_a_right_password_is_two_reads_of_the_database(visits: Visits) -> None:
+    """The hash, then the person as they are after the hash was checked. Round trips: the login, the count of attempts,
+    their forgiveness, and the end of the login in one script."""
+    visits.code()
+    assert visits.cost == (2, 4)
+
+
+def test_a_code_for_tokens_is_one_read_of_the_database(visits: Visits) -> None:
+    visits.tokens()
+    assert visits.cost == (1, 2)
+
+
+def test_a_refresh_is_one_read_and_one_script(visits: Visits) -> None:
+    tokens = visits.tokens()
+    visits.token(grant_type="refresh_token", refresh_token=tokens["refresh_token"])
+    assert visits.cost == (1, 1)
+
+
+def test_userinfo_is_one_read_and_one_round_trip(visits: Visits) -> None:
+    tokens = visits.tokens()
+    visits.send("GET", "/userinfo", 200, headers={"Authorization": f"Bearer {tokens['access_token']}"})
+    assert visits.cost == (1, 1)
+
+
+def test_an_asked_for_mail_is_one_row_that_is_written(visits: Visits) -> None:
+    page = visits.password_page()
+    forgot = re.findall(r'href="/t/acme(/forgot[^"]*)"', page)[0].replace("&amp;", "&")
+    html = visits.send("GET", forgot, 200).text
+    assert visits.cost == (0, 1)
+    visits.submit(html, "/forgot", username="ada")
+    assert visits.cost == (1, 2)
