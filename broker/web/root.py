@@ -13,7 +13,7 @@ from broker.web.cookies import Jar
 from broker.web.headers import security_headers
 from broker.web.pages import Chrome
 from broker.web.pages_error import ChooseTenantPage
-from broker.web.visit import house
+from broker.web.visit import host_app, house
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response as AnyResponse
@@ -46,6 +46,9 @@ def readyz() -> AnyResponse:
 def static(name: str) -> AnyResponse:
     asset = house().asset(name)
     if asset is None:
+        if host_app().has_static_folder:
+            # At the root of somebody's app their files have the same address; ours carry a digest in their names.
+            return host_app().send_static_file(name)
         raise NotFound
     headers, body = asset.answer(request.headers.get("Accept-Encoding", ""))
     return Response(body, 200, headers=dict(headers))

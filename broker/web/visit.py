@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urlsplit
 
-from flask import current_app, g, request
+from flask import Flask, current_app, g, request
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import parse_accept_header, parse_cookie
 
@@ -40,6 +40,11 @@ class House(Protocol):
     def logo(self, tenant: Tenant) -> str | None: ...
 
     def asset(self, name: str) -> Asset | None: ...
+
+
+def host_app() -> Flask:
+    """The app that answers this request: ours, or somebody's with a broker in it."""
+    return current_app
 
 
 def house() -> House:
