@@ -115,8 +115,16 @@ class House:
             raise LookupError(id)
         return found
 
-    def add(self, tenant: str, *, email: str | None = None, username: str | None = None,
-            password: str | None = PASSWORD, name: str | None = None, connection: str | None = None) -> User:  # fmt: skip
+    def add(
+        self,
+        tenant: str,
+        *,
+        email: str | None = None,
+        username: str | None = None,
+        password: str | None = PASSWORD,
+        name: str | None = None,
+        connection: str | None = None,
+    ) -> User:
         """A person with an account here."""
         return self.runtime.desk.add(
             self.tenant(tenant), email=email, username=username, name=name, password=password,
