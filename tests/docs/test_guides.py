@@ -1,0 +1,199 @@
+"""The guides are run as their readers would run them: YAML is checked, commands are typed, apps are used."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+import httpx2
+import pytest
+
+from broker.stores.kv.embedded import EmbeddedValkey
+from broker.testing.clock import FixedClock
+from broker.testing.page import Page
+from broker.testing.town import PASSWORD, Town
+from tests.servers import program, short_folder
+
+ROOT = Path(__file__).parents[2]
+GUIDES = {path.stem: path.read_text() for path in (ROOT / "docs" / "guides").glob("*.md")}
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+NAMED = re.compile(r"# (\S+)\n")
+SECRETS = {name: f"{name.lower()}-0123456789" for name in
+           ("SHOP_SECRET", "GOOGLE_SECRET", "GITHUB_SECRET", "ENTRA_SECRET", "STAFF_SECRET")}  # fmt: skip
+SMALL = {
+    "config/broker.yaml": "base_url: http://localhost:8000\n",
+    "config/tenants/acme.yaml": "tenant: acme\nconnections:\n  - {id: users, type: database}\n",
+}
+"""For guides whose commands take a configuration for granted."""
+RUN = ("operators", "support-desk", "tenants", "flask-apps", "app-developers")
+
+
+def blocks(guide: str, language: str) -> list[str]:
+    return [text for kind, text in BLOCK.findall(GUIDES[guide]) if kind == language]
+
+
+def files(guide: str, language: str) -> dict[str, str]:
+    """Every block of that language; its first line names its file."""
+    found = {}
+    for text in blocks(guide, language):
+        name = NAMED.match(text)
+        assert name, f"{guide}: a block of {language} without the name of its file:\n{text}"
+        found[name[1]] = text
+    return found
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with short_folder() as folder:
+        yield folder
+
+
+def write(folder: Path, guide: str) -> None:
+    for name, text in {**SMALL, **files(guide, "yaml"), **files(guide, "python")}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """A line of a guide. Whoever asks for a password gets one."""
+    path = f"{program().parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        shlex.split(command), cwd=folder, env={**os.environ, **SECRETS, "PATH": path, "HOMEREALM_CONFIG": "config"},
+        input=f"{PASSWORD}\n", capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_every_guide_is_run() -> None:
+    assert set(GUIDES) == {*RUN, "connection-authors"}, "connection-authors: tests/connections/test_guide.py"
+
+
+@pytest.mark.parametrize("guide", RUN)
+def test_the_configuration_of_a_guide_is_fine(guide: str, folder: Path) -> None:
+    write(folder, guide)
+    done = run(folder, "homerealm check")
+    assert done.returncode == 0, done.stderr
+    assert ": fine. " in done.stdout
+
+
+@pytest.mark.parametrize("guide", [guide for guide in RUN if blocks(guide, "sh")])
+def test_the_commands_of_a_guide_do_what_they_say(guide: str, folder: Path) -> None:
+    write(folder, guide)
+    for line in "".join(blocks(guide, "sh")).splitlines():
+        done = run(folder, line)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def test_the_backup_of_the_guide_can_be_opened(folder: Path) -> None:
+    write(folder, "operators")
+    assert run(folder, blocks("operators", "sh")[0].splitlines()[1]).returncode == 0
+    assert run(folder, blocks("operators", "sh")[-1]).returncode == 0
+    (folder / "backup.db").replace(folder / "var" / "homerealm.db")
+    for left in ("homerealm.db-wal", "homerealm.db-shm"):
+        (folder / "var" / left).unlink(missing_ok=True)
+    assert "ada@acme.example" in run(folder, "homerealm user show --tenant acme ada").stdout
+
+
+@pytest.mark.parametrize("guide", [guide for guide in RUN if blocks(guide, "console")])
+def test_a_command_that_is_only_shown_exists(guide: str) -> None:
+    for line in "".join(blocks(guide, "console")).splitlines():
+        for part in re.split(r" && | > ", line.removeprefix("$ ")):
+            words = part.split()
+            if words[0] == "homerealm":
+                names = [word for word in words[1:] if re.fullmatch(r"[a-z]+", word)]
+                options = [word for word in words if word.startswith("--")]
+                known = subprocess.run([program(), *names[:1], *([names[1]] if names[0] == "config" else []), "--help"],
+                                       capture_output=True, text=True)  # fmt: skip
+                assert known.returncode == 0, line
+                assert [option for option in options if option not in known.stdout] == [], line
+
+
+def module(folder: Path, name: str) -> ModuleType:
+    """The Python of a guide, executed."""
+    loaded = ModuleType(name)
+    code = compile((folder / f"{name}.py").read_text(), f"{name}.py", "exec")
+    exec(code, loaded.__dict__)
+    return loaded
+
+
+@pytest.fixture
+def key_values(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    servers = EmbeddedValkey(tmp_path / "one"), EmbeddedValkey(tmp_path / "two")
+    yield servers[0].start(), servers[1].start()
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def town(tmp_path: Path, key_values: tuple[str, str]) -> Iterator[Town]:
+    """The broker of the guide for app developers, and its app at shop.test."""
+    write(tmp_path, "app-developers")
+    acme = files("app-developers", "yaml")["config/tenants/acme.yaml"]
+    # The app looks at the real clock, so the broker's stands still at the present.
+    town = Town(tmp_path / "town", key_values, acme=acme, clock=FixedClock(datetime.now(UTC)))
+    shop = module(tmp_path, "shop")
+    shop.HTTP["transport"] = httpx2.WSGITransport(app=town.broker.app)
+    town.world["shop.test"] = shop.app
+    town.broker.add("acme", email="ada@acme.test", username="ada", name="Ada Lovelace")
+    yield town
+    town.close()
+
+
+def signed_in(page: Page) -> Page:
+    page = page.form(field="username").fill(username="ada").submit()
+    return page.form(field="current-password").fill({"current-password": PASSWORD}).submit()
+
+
+def test_the_app_of_the_guide_signs_in_refreshes_and_signs_out(town: Town) -> None:
+    browser = town.browser()
+    assert signed_in(browser.go("https://shop.test/login")).text == "Hello, ada@acme.test"
+    for _ in range(2):
+        assert "good for 600 seconds" in browser.post("https://shop.test/refresh", {}).text
+    assert browser.go("https://shop.test/logout").text == "Signed out"
+    assert "Sign in" in browser.go("https://shop.test/").text
+    assert browser.go("https://shop.test/login").data_page == "login"
+
+
+@pytest.mark.parametrize(
+    ("wishes", "page"),
+    [("screen_hint=signup", "signup"), ("screen_hint=reset", "forgot"), ("screen_hint=login", "login"),
+     ("connection=users", "login"), ("login_hint=ada", "login")],
+)  # fmt: skip
+def test_the_wishes_of_the_guide_lead_where_it_says(town: Town, wishes: str, page: str) -> None:
+    assert town.browser().go(f"https://shop.test/login?{wishes}").data_page == page
+
+
+def test_an_answer_that_nobody_asked_for_begins_a_sign_in(town: Town) -> None:
+    assert town.browser().go("https://shop.test/callback?code=x&state=y").data_page == "login"
+
+
+def test_a_reset_on_another_device_comes_back_by_the_way_that_the_guide_gives(town: Town) -> None:
+    page = town.browser().go("https://shop.test/login?screen_hint=reset")
+    page.form(field="username").fill(username="ada@acme.test").submit()
+    link = town.mail().last("ada@acme.test", "reset").link("/reset?ticket=")
+    other = town.browser("198.51.100.7")
+    done = other.go(link).form(field="new-password").fill({"new-password": "a new and longer passphrase"}).submit()
+    assert "https://shop.test/login" in done.html or done.url.startswith("https://shop.test/")
+
+
+def test_the_flask_app_of_the_guide_has_the_broker_inside(folder: Path) -> None:
+    write(folder, "flask-apps")
+    code = (
+        "from shop import app\n"
+        "page = app.test_client().get('/sso/t/acme/account', base_url='http://localhost:5000', follow_redirects=True)\n"
+        "print(page.status_code, 'data-page=\"login\"' in page.text)\n"
+        "known = app.test_client().get('/sso/t/acme/.well-known/openid-configuration', base_url='http://localhost:5000')\n"
+        "print(known.json['issuer'], app.test_client().get('/').text)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}, timeout=60)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "200 True"
+    assert done.stdout.splitlines()[1].startswith("http://localhost:5000/sso/t/acme <a")
