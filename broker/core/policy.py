@@ -135,7 +135,7 @@ def next_step(situation: Situation, policy: Sequence[Check] = POLICY) -> tuple[S
 
 
 def explain(situation: Situation, policy: Sequence[Check] = POLICY) -> list[tuple[str, bool]]:
-    """Every check by name, and whether it is met: for `homerealm explain`, and for the state chart in the docs."""
+    """Every check by name, and whether it is met: for tests, and for the state chart in the docs."""
     return [(check.name, not check.unmet(situation)) for check in policy]
 
 
