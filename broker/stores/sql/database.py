@@ -141,7 +141,9 @@ class SqlDatabase:
         with self._typed_errors(), self._engines.reader.connect() as connection:
             found = connection.execute(_MARKER).scalar()
         if found is None:
-            raise Unavailable("database: it has no tables yet: `homerealm serve` makes them", code="database.unavailable")
+            raise Unavailable(
+                "database: it has no tables yet: `homerealm serve` makes them", code="database.unavailable"
+            )
         return str(found)
 
     @contextmanager
