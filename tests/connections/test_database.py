@@ -24,7 +24,7 @@ def test_the_identity_is_ours_and_says_no_more_than_it_must(case: Case) -> None:
     user = cases.add_person(case.bench)
     identity = case.make().check_password("ada", cases.PASSWORD)
     assert (identity.issuer, identity.subject, identity.methods) == (ACME.issuer, user.id, ("pwd",))
-    assert (dict(identity.claims), dict(identity.private)) == ({}, {})
+    assert (dict(identity.claims), dict(identity.private)) == ({}, {"epoch": str(user.epoch)})
 
 
 @pytest.mark.parametrize(
