@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from pathlib import PurePosixPath
 
 import pytest
 from packaging.requirements import Requirement
@@ -16,6 +15,12 @@ from tests.architecture.source import ROOT, files, modules
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "managers"}
 LONGEST = 500  # lines; the aim is 400, and what is longer than this has two jobs
 LONGER = {"broker/core/ports.py": 600}  # one page with everything that the core needs of the world, mostly docstrings
+WAITING = {  # where another process sets the pace; a deadline ends each of these loops
+    "tests/servers.py",  # a server starts
+    "tests/crash/processes.py",  # a server starts, or dies
+    "tests/crash/test_kill_nine.py",  # the moment of the kill is what is tested
+    "tests/browser/journeys/people.py",  # the worker delivers a mail
+}
 
 TRACES = re.compile(
     "|".join(
@@ -95,7 +100,7 @@ def test_tests_neither_sleep_nor_mock() -> None:
     found = [
         f"{module}:{getattr(node, 'lineno', 1)}"
         for module in modules("tests", "broker/testing")
-        if PurePosixPath(module.path).name != "servers.py"  # waits for other processes to start
+        if module.path not in WAITING
         for node in ast.walk(module.tree)
         if (isinstance(node, ast.Call) and ast.unparse(node.func) in {"time.sleep", "sleep"})
         or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("unittest"))
