@@ -227,7 +227,7 @@ def _below(settings: Settings, prefix: str) -> Settings:
 
 
 def config_folder(given: str | Path | None = None) -> Path:
-    """`--config`, else `$HOMEREALM_CONFIG`, else `./config`, else the one that we ship."""
+    """`--config`, else `$HOMEREALM_CONFIG`, else `./config`."""
     if given is not None:
         return Path(given)
     if CONFIG in os.environ:
