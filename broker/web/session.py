@@ -35,7 +35,7 @@ def end_session() -> AnyResponse:
     if known is None:
         current.jar.sign_out()
         return _after(current, None, asked.redirect)
-    if _told_by_its_app(asked, known[0]) or not (current.query or current.form):
+    if _told_by_its_app(asked, known[0]):
         return _sign_out(current, known[0], asked.redirect)
     again = tuple((k, v) for k, v in (*current.query.pairs, *current.form.pairs) if k in _REPEATED)
     return page(current, SignOutPage(known[1].label, again))
