@@ -1,13 +1,13 @@
 """How often a request asks the database and the key-value store: what decides how fast it can be, on any machine.
 
-Counted on the real engines. A number may fall; whoever raises one says why (docs/decisions/hot-paths.md).
+Counted by the real engines. A number may fall; whoever raises one says why (docs/decisions/hot-paths.md).
 """
 
 from __future__ import annotations
 
 import re
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -41,16 +41,23 @@ class Visits:
     """A browser without pictures, which counts what each of its requests costs."""
 
     client: FlaskClient
-    counted: dict[str, int] = field(default_factory=lambda: {"sql": 0, "kv": 0})
+    key_values: RedisKeyValue
+    statements: list[str] = field(default_factory=list)
     cost: tuple[int, int] = (0, 0)
     """Statements and round trips of the last request."""
 
     def send(self, method: str, path: str, status: int, **how: Any) -> Any:
-        self.counted.update(sql=0, kv=0)
+        self.statements.clear()
+        before = self._round_trips()
         answer = self.client.open(f"/t/acme{path}", method=method, base_url="https://login.test", **how)
         assert answer.status_code == status, answer.text
-        self.cost = self.counted["sql"], self.counted["kv"]
+        self.cost = len(self.statements), self._round_trips() - before - 1  # one is the question itself
         return answer
+
+    def _round_trips(self) -> int:
+        """How often Valkey has read from a connection; what one `batch` or script does is read at once."""
+        told = self.key_values.batch([("INFO", "stats")])[0].decode()
+        return int(re.findall(r"total_reads_processed:(\d+)", told)[0])
 
     def first_page(self) -> str:
         return str(self.send("GET", f"/authorize?{urlencode(ASKED)}", 200).text)
@@ -93,23 +100,19 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 
 
 @pytest.fixture
-def visits(town: Town, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visits]:
+def visits(town: Town) -> Iterator[Visits]:
     """A new visitor of a broker that has answered everything once: keys are parsed, scripts are loaded."""
-    visits = Visits(town.broker.app.test_client())
-    exchange = RedisKeyValue._exchange_all
+    key_values = RedisKeyValue.connect(town.key_values[0])
+    visits = Visits(town.broker.app.test_client(), key_values)
 
-    def counting(kv: RedisKeyValue, commands: Sequence[Any]) -> list[Any]:
-        visits.counted["kv"] += 1
-        return exchange(kv, commands)
+    def statement(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
+        visits.statements.append(text)
 
-    def statement(*_: Any) -> None:
-        visits.counted["sql"] += 1
-
-    monkeypatch.setattr(RedisKeyValue, "_exchange_all", counting)
     event.listen(Engine, "before_cursor_execute", statement)
-    Visits(town.broker.app.test_client(), visits.counted).tokens()
+    Visits(town.broker.app.test_client(), key_values).tokens()
     yield visits
     event.remove(Engine, "before_cursor_execute", statement)
+    key_values.close()
 
 
 def test_what_is_public_costs_nothing(visits: Visits) -> None:
