@@ -35,13 +35,22 @@ def end_session() -> AnyResponse:
     if known is None:
         current.jar.sign_out()
         return _after(current, None, asked.redirect)
-    if _told_by_its_app(asked, known[0]):
+    if _told_by_its_app(asked, known[0]) or _came_by_themselves(current):
         return _sign_out(current, known[0], asked.redirect)
     again = tuple((k, v) for k, v in (*current.query.pairs, *current.form.pairs) if k in _REPEATED)
     return page(current, SignOutPage(known[1].label, again))
 
 
 _REPEATED = ("id_token_hint", "client_id", "post_logout_redirect_uri", "state", "logout_hint")
+
+
+def _came_by_themselves(current: Visit) -> bool:
+    """The bare address, and not by a link or form of another site: those could sign out whoever looks at them.
+
+    Browsers say where a request comes from (Fetch Metadata); programs that do not are nobody's victims.
+    """
+    asked_elsewhere = request.headers.get("Sec-Fetch-Site", "none") == "cross-site"
+    return not (current.query or current.form or asked_elsewhere)
 
 
 def _told_by_its_app(asked: EndSession, session: Session) -> bool:
