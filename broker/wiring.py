@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -196,7 +197,8 @@ class Runtime:
         self._log.info(event, reference=reference, **facts)
 
     def log_exception(self, reference: str, error: Exception) -> None:
-        self._log.error("internal", reference=reference, exc_info=error)
+        # As text, and without the values of variables: a host application's renderer might print those.
+        self._log.error("internal", reference=reference, traceback="".join(traceback.format_exception(error)))
 
     def close(self) -> None:
         self.engines.close()
