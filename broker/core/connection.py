@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from broker.core.ports import Toolbox
-from broker.core.values import ConnectionId, DirectoryId, Identity, TenantId, User
+from broker.core.values import ConnectionId, Identity, User
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +167,3 @@ class Refresh(ABC):
     @abstractmethod
     def refresh(self, identity: Identity) -> Identity:
         """The same person, with the claims of now. Raises `ConnectionFailed`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a connection stands: some answers depend on the tenant, none on the request."""
-
-    tenant: TenantId
-    directory: DirectoryId
-    issuer: str

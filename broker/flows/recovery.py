@@ -15,7 +15,6 @@ from broker.core.identifiers import MAX_EMAIL, parse_identifier
 from broker.core.mail import Job, JobKind
 from broker.core.tenant import Client, ConnectionEntry, Tenant
 from broker.core.transaction import Transaction
-from broker.core.values import ClientId
 from broker.flows.guard import Guard
 from broker.flows.means import Means
 from broker.flows.passwords import Circumstances
@@ -103,8 +102,3 @@ class Recovery:
         if isinstance(instance, LocalReset):
             raise NotFound(code="reset.local")
         return ResetPage(ResetHow.AUTHORIZE_HINT, instance.title)
-
-    def app_of(self, tenant: Tenant, client: ClientId | None) -> Client | None:
-        """The app that a link leads home to, if it still exists."""
-        found = tenant.clients.get(client) if client else None
-        return found if found and not found.internal else None
