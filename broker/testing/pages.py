@@ -30,8 +30,6 @@ from broker.web.pages import (
     SignupError,
     SignupPage,
     SignupSentPage,
-    VerifiedPage,
-    VerifyEmailPage,
 )
 from broker.web.pages_account import AccountNotice, AccountPage, AccountPasswordPage, CurrentError, SessionRow
 from broker.web.pages_desk import (
@@ -54,7 +52,6 @@ from broker.web.pages_error import (
 from broker.web.pages_recovery import (
     ForgotError,
     ForgotPage,
-    LinkPage,
     LinkProblemPage,
     MustChangePage,
     ResetDonePage,
@@ -194,9 +191,6 @@ def _signup() -> States:
         "nothing-typed": replace(plain, errors=(SignupError.EMAIL_EMPTY, SignupError.USERNAME_EMPTY)),
         "throttled": replace(plain, errors=(SignupError.THROTTLED,), retry_after=3000),
         "sent": SignupSentPage(SENT),
-        "verify": VerifyEmailPage("ada@acme.example"),
-        "verified": VerifiedPage("ada@acme.example", "/t/acme/continue?tx=tx-1234"),
-        "verified-elsewhere": VerifiedPage("ada@acme.example"),
     }
     return {state: (page, CHROME) for state, page in pages.items()}
 
@@ -251,8 +245,6 @@ def _links() -> States:
         replace(OURS, support_url=None, support_email=None),
     )
     framed["account-off-by-mail"] = LinkProblemPage(TicketState.ACCOUNT_OFF), replace(OURS, support_url=None)
-    framed["landing"] = LinkPage("ada", NOW + timedelta(hours=1)), OURS
-    framed["landing-signed-in"] = LinkPage("ada", NOW + timedelta(hours=1), "bob"), OURS
     return framed
 
 

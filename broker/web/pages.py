@@ -285,26 +285,6 @@ class SignupSentPage(Page):
     sent: Sent
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyEmailPage(Page):
-    """A mailed link to confirm an address: opening it changes nothing. Form: `verify-email` POST /verify."""
-
-    name: ClassVar[str] = "verify-email"
-    template: ClassVar[str] = "pages/verify_email.html"
-
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedPage(Page):
-    name: ClassVar[str] = "verify-email-done"
-    template: ClassVar[str] = "pages/verified.html"
-
-    address: str
-    continue_url: str | None = None
-    """Back to the app, or on with the login that waits; None: words."""
-
-
 # --- consent, sign out -------------------------------------------------------------------------------------------
 
 

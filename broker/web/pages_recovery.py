@@ -102,18 +102,6 @@ class LinkProblemPage(Page):
         return f"ticket.{self.state}"
 
 
-@dataclass(frozen=True, slots=True)
-class LinkPage(Page):
-    """A one-time login link that is valid: opening it changes nothing. Form: `link` POST /link."""
-
-    name: ClassVar[str] = "link"
-    template: ClassVar[str] = "pages/link.html"
-
-    label: str
-    expires_at: datetime
-    signed_in_as: str = ""
-
-
 class WhyNewPassword(StrEnum):
     RESET = "reset"
     INVITE = "invite"
