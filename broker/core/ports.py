@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, NewType, Protocol
 
 from broker.core.events import Event
 from broker.core.mail import Job
@@ -317,6 +317,13 @@ class KeyValue(Protocol):
     def ping(self) -> None: ...
 
 
+Rider = NewType("Rider", object)
+"""A small change that a store makes along with another one, in the same round trip. Only its store looks into it.
+
+It is made whether or not the other succeeds, so it is one that was due in any case.
+"""
+
+
 class Transactions(Protocol):
     """Logins in progress, each bound to a browser."""
 
@@ -331,7 +338,7 @@ class Transactions(Protocol):
         Raises `PageExpired`, and what `move` raises.
         """
 
-    def save(self, before: Transaction, after: Transaction) -> bool:
+    def save(self, before: Transaction, after: Transaction, *, also: Sequence[Rider] = ()) -> bool:
         """One compare-and-swap from a value that was read; False when somebody was faster."""
 
     def close(self, transaction: Transaction) -> bool:
@@ -436,6 +443,7 @@ class Logins(Protocol):
         grant: Grant | None,
         stored: bool,
         code_lifetime: timedelta,
+        also: Sequence[Rider] = (),
     ) -> bool:
         """Close the transaction, keep the session under its secret, save the code with its grant.
 
@@ -463,6 +471,9 @@ class Throttle(Protocol):
         """
 
     def clear(self, *keys: str) -> None: ...
+
+    def clearing(self, *keys: str) -> Rider:
+        """What `clear` does, to ride along with the end or the next step of a login."""
 
 
 # --- What a connection gets ------------------------------------------------------------------------------------------

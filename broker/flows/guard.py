@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from broker.core.errors import InvalidIdentifier, Throttled
 from broker.core.identifiers import parse_identifier
-from broker.core.ports import Limit, Throttle, Vault
+from broker.core.ports import Limit, Rider, Throttle, Vault
 from broker.core.tenant import Tenant
 
 PASSWORD_BY_ACCOUNT = (10, timedelta(seconds=30))
@@ -36,9 +36,9 @@ class Guard:
             *self._by_address("password", tenant, address, PASSWORD_BY_ADDRESS),
         )
 
-    def password_was_right(self, tenant: Tenant, identifier: str) -> None:
-        """Give the account its attempts back."""
-        self.throttle.clear(self.account_key(tenant, identifier))
+    def password_was_right(self, tenant: Tenant, identifier: str) -> Rider:
+        """Give the account its attempts back: along with the next step of the login."""
+        return self.throttle.clearing(self.account_key(tenant, identifier))
 
     def confirmation(self, tenant: Tenant, user: str, address: str) -> None:
         """Somebody who is signed in proves it with their password again. Raises `Throttled`."""

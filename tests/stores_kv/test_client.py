@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from broker.core.errors import ConfigurationError, Unavailable
+from broker.core.ports import Limit
 from broker.core.values import Grant
 from broker.services.secrets import SecretVault
 from broker.stores.kv.embedded import EmbeddedValkey
@@ -17,6 +18,7 @@ from broker.stores.kv.grants import KvGrants
 from broker.stores.kv.logins import KvLogins
 from broker.stores.kv.redis import RedisKeyValue
 from broker.stores.kv.sessions import KvSessions
+from broker.stores.kv.throttle import KvThrottle
 from broker.stores.kv.transactions import KvTransactions
 from broker.testing.clock import FixedClock
 from broker.testing.entropy import SeededEntropy
@@ -111,6 +113,25 @@ def test_every_step_of_a_login_survives_a_lost_answer(kv: RedisKeyValue, proxy: 
     assert transactions.close(other)
     assert not transactions.close(other)
     assert isinstance(grants.find(grant.id), Grant)
+
+
+def test_what_rides_along_is_done_in_the_same_round_trip(kv: RedisKeyValue) -> None:
+    clock = FixedClock()
+    transactions, throttle = KvTransactions(kv, clock), KvThrottle(kv, clock, f"{int(clock.now().timestamp())}.m")
+    once = Limit("account:ada", 1, MINUTE)
+    started = a_transaction(clock.now())
+    transactions.open(started)
+    assert not throttle.charge(once)
+    assert throttle.charge(once)
+    reads = _reads(kv)
+    assert transactions.save(started, started.note("noted"), also=[throttle.clearing(once.key)])
+    assert _reads(kv) - reads == 2  # one is the question
+    assert not throttle.charge(once)
+
+
+def _reads(kv: RedisKeyValue) -> int:
+    """How often the server has read from a connection."""
+    return int(kv.batch([("INFO", "stats")])[0].decode().partition("total_reads_processed:")[2].split()[0])
 
 
 def test_a_killed_server_that_comes_back_is_not_noticed_and_has_lost_nothing() -> None:

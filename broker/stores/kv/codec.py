@@ -88,6 +88,9 @@ _DICTIONARY_1 = (
     b'{"i":"","t":"acme","d":"acme/live","u":"","e":0,"p":{"y":"users","w":"https://http://localhost:8000/t/acme",'
     b'"b":"","f":17,"m":["pwd"]},"a":17,"x":17,"z":17,"m":["pwd"]}'
 )
+# Made once: `json.dumps` with separators makes an encoder for each call.
+_to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_from_json = json.JSONDecoder().decode
 _DEFLATED_1 = b"\x01"
 _WINDOW, _MEMORY = -11, 2  # raw deflate, 2 kB of window: quick to set up, and larger than what it sees
 
@@ -98,7 +101,7 @@ class Unreadable(ValueError):
 
 def encode(record: Transaction | Session | Grant | Identity, *, without: str = "") -> bytes:
     """Bytes of a record; `without` names a field that the reader knows already (the id, from the key)."""
-    text = json.dumps(_pack(record, without), separators=(",", ":")).encode("ascii")
+    text = _to_json(_pack(record, without)).encode("ascii")
     deflate = zlib.compressobj(6, zlib.DEFLATED, _WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY_1)
     packed = _DEFLATED_1 + deflate.compress(text) + deflate.flush()
     return packed if len(packed) < len(text) else text
@@ -109,7 +112,7 @@ def decode(kind: type[R], content: bytes, **known: Any) -> R:
     try:
         if content[:1] == _DEFLATED_1:
             content = zlib.decompressobj(_WINDOW, _DICTIONARY_1).decompress(content[1:])
-        return _unpack(kind, json.loads(content), known)
+        return _unpack(kind, _from_json(content.decode()), known)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, zlib.error) as error:
         raise Unreadable(f"not a {kind.__name__}: {error}") from None
 

@@ -9,7 +9,8 @@ from typing import Any
 from broker.core.ports import Clock, Reused, Vault
 from broker.core.values import Grant, GrantId
 from broker.stores.kv.codec import Unreadable, decode, encode, epoch_milliseconds
-from broker.stores.kv.redis import Part, RedisKeyValue, milliseconds
+from broker.stores.kv.line import Part
+from broker.stores.kv.redis import RedisKeyValue, milliseconds
 from broker.stores.kv.scripts import GRANT_REDEEM, GRANT_REFRESH, GRANT_REVOKE
 
 REMEMBER_DEAD = timedelta(days=1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
-from broker.core.ports import Clock, Entropy, Vault
+from broker.core.ports import Clock, Entropy, Rider, Vault
 from broker.core.transaction import Transaction
 from broker.core.values import Grant, GrantId, Session
 from broker.stores.kv.grants import KvGrants, grant_key
-from broker.stores.kv.redis import Part, RedisKeyValue, milliseconds
+from broker.stores.kv.line import Part
+from broker.stores.kv.redis import RedisKeyValue, milliseconds
 from broker.stores.kv.scripts import LOGIN_FINISH
 from broker.stores.kv.sessions import KvSessions
 from broker.stores.kv.transactions import tombstone, transaction_key
@@ -37,6 +39,7 @@ class KvLogins:
         grant: Grant | None,
         stored: bool,
         code_lifetime: timedelta,
+        also: Sequence[Rider] = (),
     ) -> bool:
         """Also False when the session that this login rests on was signed out meanwhile: it stays so.
 
@@ -60,4 +63,4 @@ class KvLogins:
             milliseconds(code_lifetime),
         ]
         keys = [transaction_key(transaction.id), *self._sessions.keys(session), grant_key(transaction.id)]
-        return bool(self._kv.run(LOGIN_FINISH, keys, arguments))
+        return bool(self._kv.run(LOGIN_FINISH, keys, arguments, also))

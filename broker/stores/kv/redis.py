@@ -1,11 +1,8 @@
-"""One client of the Redis protocol, and what happens when an answer is lost. The only module that imports redis.
+"""One client of the Redis protocol, and what happens when an answer is lost.
 
 redis-py repeats a command ten times by default, whatever the command: a one-time take whose answer was lost is then
 done twice and comes back empty, and a good login is refused. Here nothing is repeated inside redis-py. What is
 repeated by us, is safe to repeat: reads, plain writes, and scripts that know their caller by a nonce.
-
-Its connections are used without its client and pool, which take longer than the server does for a small command
-(docs/decisions/hot-paths.md).
 """
 
 from __future__ import annotations
@@ -14,21 +11,22 @@ import itertools
 import os
 import time
 from base64 import urlsafe_b64encode
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoScriptError, RedisError
 from redis.exceptions import ConnectionError as Broken
 from redis.exceptions import TimeoutError as TooSlow
 from redis.retry import Retry
 
 from broker.core.errors import ConfigurationError, Unavailable
-from broker.stores.kv.scripts import COUNT, PUT_ABSENT, SWAP, TAKE, Script
+from broker.core.ports import Rider
+from broker.stores.kv.line import Command, Part, Server
+from broker.stores.kv.scripts import BY_SHA, COUNT, PUT_ABSENT, SWAP, TAKE, Script
 
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
@@ -39,9 +37,6 @@ DOWN_SECONDS = 2.0
 MEMORY = timedelta(seconds=30)
 """How long the result of a one-time operation is remembered for a caller whose answer was lost."""
 
-T = TypeVar("T")
-Part = str | bytes | int | float
-
 
 class RedisKeyValue:
     """Implements `broker.core.ports.KeyValue`; the stores beside it use `run`, `batch` and `nonce` as well.
@@ -50,9 +45,7 @@ class RedisKeyValue:
     """
 
     def __init__(self, client: redis.Redis) -> None:
-        self._pool = client.connection_pool
-        self._idle: deque[Any] = deque()
-        self._process = os.getpid()
+        self._server = Server(client.connection_pool.make_connection, ANSWER_SECONDS)
         self._down_until = 0.0
         self._nonces = _Nonces()
 
@@ -83,7 +76,7 @@ class RedisKeyValue:
         return cls(client)
 
     def get(self, key: str) -> bytes | None:
-        value: bytes | None = self._repeat(lambda: self._exchange(("GET", _raw(key))))
+        value: bytes | None = self._repeat([("GET", raw(key))])[0]
         return value
 
     def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -99,7 +92,7 @@ class RedisKeyValue:
                     [self.nonce(), milliseconds(MEMORY), value, milliseconds(ttl)],
                 )
             )
-        self._repeat(lambda: self._exchange(("SET", _raw(key), value, "PX", milliseconds(ttl))))
+        self._repeat([("SET", raw(key), value, "PX", milliseconds(ttl))])
         return True
 
     def swap(self, key: str, old: bytes, new: bytes, ttl: timedelta) -> bool:
@@ -121,81 +114,47 @@ class RedisKeyValue:
     def ping(self) -> None:
         """Tried once. Raises `Unavailable`."""
         try:
-            self._exchange(("PING",))
+            self._exchange([("PING",)])
         except (RedisError, OSError) as error:
             raise _unavailable(error) from error
 
     def close(self) -> None:
         """Give the connections back; they are opened again where somebody goes on."""
-        while self._idle:
-            self._idle.pop().disconnect()
+        self._server.close()
 
     def nonce(self) -> str:
         """Unique to one operation of one process, for a script to know its caller again. Not a secret."""
         return self._nonces.next()
 
-    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Part]) -> Any:
-        """One script, one round trip. It must be safe to repeat. Raises `Unavailable`."""
+    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Part], also: Sequence[Rider] = ()) -> Any:
+        """One script, one round trip. It must be safe to repeat, and so must what rides along. Raises `Unavailable`."""
+        commands = [script_call(script, keys, arguments)]
+        for rider in also:
+            commands += cast("Sequence[Command]", rider)
+        return self._repeat(commands)[0]
 
-        operands = [_raw(key) for key in keys] + [_raw(argument) for argument in arguments]
-
-        def call() -> Any:
-            try:
-                return self._exchange(("EVALSHA", script.sha, len(keys), *operands))
-            except NoScriptError:  # the server was restarted, or never saw it
-                return self._exchange(("EVAL", script.text, len(keys), *operands))
-
-        return self._repeat(call)
-
-    def batch(self, commands: Sequence[tuple[Part, ...]]) -> list[Any]:
+    def batch(self, commands: Sequence[Command]) -> list[Any]:
         """Plain commands in one round trip, each on its own; they must be safe to repeat. Raises `Unavailable`."""
+        return self._repeat([tuple(map(raw, command)) for command in commands])
 
-        raw = [tuple(map(_raw, command)) for command in commands]
-        return self._repeat(lambda: self._exchange_all(raw))
-
-    def _exchange(self, command: tuple[Part, ...]) -> Any:
-        return self._exchange_all((command,))[0]
-
-    def _exchange_all(self, commands: Sequence[tuple[Part, ...]]) -> list[Any]:
-        """Send commands and read their answers. Raises what redis-py raises, for the first that failed."""
-        connection = self._connection()
-        try:
-            connection.send_packed_command(connection.pack_commands(commands))
-            answers = [_answer(connection) for _ in commands]
-        except BaseException:
-            # There may be answers left in it, which would become somebody else's.
-            connection.disconnect()
-            raise
-        self._idle.append(connection)
+    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """One round trip; a second one for scripts that the server does not know (any more)."""
+        answers = self._server.exchange(commands)
+        unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            spelled = [_spelled_out(commands[at]) for at in unknown]
+            for at, answer in zip(unknown, self._server.exchange(spelled), strict=True):
+                answers[at] = answer
         for answer in answers:
-            if isinstance(answer, ResponseError):
+            if isinstance(answer, RedisError):
                 raise answer
         return answers
 
-    def _connection(self) -> Any:
-        """One for this caller alone: the one that was used last, else a new one."""
-        if self._process != os.getpid():
-            self._idle, self._process = deque(), os.getpid()
-        try:
-            connection: Any = self._idle.pop()
-        except IndexError:
-            connection = self._pool.make_connection()
-        else:
-            try:
-                if not connection.can_read():
-                    return connection
-            except (RedisError, OSError):
-                pass  # the server closed it
-            # Closed, or it says something that nobody asked for: an answer of it could be anybody's.
-            connection.disconnect()
-        connection.connect()
-        return connection
-
-    def _repeat(self, operation: Callable[[], T]) -> T:
+    def _repeat(self, commands: Sequence[Command]) -> list[Any]:
         started, pause = time.monotonic(), 0.01
         while True:
             try:
-                result = operation()
+                answers = self._exchange(commands)
             except AuthenticationError as error:
                 raise _unavailable(error) from error
             except (Broken, TooSlow, OSError) as error:
@@ -210,15 +169,11 @@ class RedisKeyValue:
             else:
                 if self._down_until:
                     self._down_until = 0.0
-                return result
+                return answers
 
 
-def _answer(connection: Any) -> Any:
-    """One answer; an error that the server answers is a value here, since the answers behind it are still to come."""
-    try:
-        return connection.read_response()
-    except ResponseError as error:
-        return error
+def _spelled_out(command: Command) -> Command:
+    return ("EVAL", BY_SHA[str(command[1])].text, *command[2:]) if command[0] == "EVALSHA" else command
 
 
 class _Nonces:
@@ -235,6 +190,11 @@ class _Nonces:
         return f"{root}{next(counter):x}"
 
 
+def script_call(script: Script, keys: Sequence[str], arguments: Sequence[Part]) -> Command:
+    """A script as one command."""
+    return ("EVALSHA", script.sha, len(keys), *map(raw, keys), *map(raw, arguments))
+
+
 def milliseconds(span: timedelta) -> int:
     """For PX: at least 1, which is what is left of a time that has passed."""
     return max(1, span // timedelta(milliseconds=1))
@@ -245,7 +205,7 @@ def _beside(key: str, suffix: str) -> str:
     return f"{key}:{suffix}" if "{" in key else f"{{{key}}}:{suffix}"
 
 
-def _raw(part: Part) -> Part:
+def raw(part: Part) -> Part:
     """Text as bytes: keys hold what clients sent, which no strict encoding allows and which must not be a crash."""
     return part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
 

@@ -9,7 +9,8 @@ from broker.core.errors import Unavailable
 from broker.core.ports import Clock, Vault
 from broker.core.values import Session, SessionId, UserId
 from broker.stores.kv.codec import Unreadable, decode, encode, epoch_milliseconds
-from broker.stores.kv.redis import Part, RedisKeyValue, milliseconds
+from broker.stores.kv.line import Part
+from broker.stores.kv.redis import RedisKeyValue, milliseconds
 from broker.stores.kv.scripts import LOGIN_FINISH, SESSION_REPLACE
 from broker.stores.kv.transactions import ROUNDS
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-from broker.core.ports import Clock, Limit
+from broker.core.ports import Clock, Limit, Rider
 from broker.stores.kv.codec import epoch_milliseconds
-from broker.stores.kv.redis import Part, RedisKeyValue, milliseconds
+from broker.stores.kv.line import Part
+from broker.stores.kv.redis import RedisKeyValue, milliseconds, raw
 from broker.stores.kv.scripts import THROTTLE_CHARGE
 
 STRICT = timedelta(hours=1)
@@ -45,6 +46,9 @@ class KvThrottle:
 
     def clear(self, *keys: str) -> None:
         self._kv.delete(*map(_key, keys))
+
+    def clearing(self, *keys: str) -> Rider:
+        return Rider([("DEL", raw(_key(key))) for key in keys])
 
 
 def _key(key: str) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from broker.core.errors import PageExpired, Unavailable
-from broker.core.ports import Clock
+from broker.core.ports import Clock, Rider
 from broker.core.transaction import Transaction
 from broker.stores.kv.codec import Unreadable, decode, encode
-from broker.stores.kv.redis import Part, RedisKeyValue, milliseconds
+from broker.stores.kv.line import Part
+from broker.stores.kv.redis import RedisKeyValue, milliseconds
 from broker.stores.kv.scripts import TRANSACTION_CLOSE, TRANSACTION_SAVE
 
 ROUNDS = 1000
@@ -49,12 +50,14 @@ class KvTransactions:
                 return after
         raise Unavailable(f"a login was changed {ROUNDS} times by others meanwhile")
 
-    def save(self, before: Transaction, after: Transaction) -> bool:
+    def save(self, before: Transaction, after: Transaction, *, also: Sequence[Rider] = ()) -> bool:
         """Compared by version, which every transition counts up. A finished one is never written again."""
         left = after.expires_at - self._clock.now()
         nonce = self._kv.nonce()
         arguments: list[Part] = [str(before.version), nonce, written(after, nonce), milliseconds(left)]
-        return left.total_seconds() > 0 and bool(self._kv.run(TRANSACTION_SAVE, [transaction_key(after.id)], arguments))
+        return left.total_seconds() > 0 and bool(
+            self._kv.run(TRANSACTION_SAVE, [transaction_key(after.id)], arguments, also)
+        )
 
     def close(self, transaction: Transaction) -> bool:
         left = transaction.expires_at - self._clock.now()

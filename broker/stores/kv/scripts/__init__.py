@@ -33,3 +33,5 @@ GRANT_REDEEM = _read("grant_redeem")
 GRANT_REFRESH = _read("grant_refresh")
 GRANT_REVOKE = _read("grant_revoke")
 THROTTLE_CHARGE = _read("throttle_charge")
+
+BY_SHA = {one.sha: one for one in list(globals().values()) if isinstance(one, Script)}
