@@ -123,8 +123,10 @@ def test_what_rides_along_is_done_in_the_same_round_trip(kv: RedisKeyValue) -> N
     transactions.open(started)
     assert not throttle.charge(once)
     assert throttle.charge(once)
+    noted = started.note("noted")
+    assert transactions.save(started, noted)  # from here on the server knows the script
     reads = _reads(kv)
-    assert transactions.save(started, started.note("noted"), also=[throttle.clearing(once.key)])
+    assert transactions.save(noted, noted.note("again"), also=[throttle.clearing(once.key)])
     assert _reads(kv) - reads == 2  # one is the question
     assert not throttle.charge(once)
 
