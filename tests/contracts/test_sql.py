@@ -1,4 +1,4 @@
-"""The SQL stores keep their contracts, on every engine that is there."""
+"""The SQL stores keep their contracts, on every engine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from broker.testing.contracts.keys import KeysContract
 from broker.testing.contracts.outbox import OutboxContract
 from broker.testing.contracts.tickets import TicketsContract
 from broker.testing.contracts.users import DirectoryContract, IdentitiesContract, UsersContract
-from tests.sql_engines import ENGINES, empty_database, opened
+from tests.sql_engines import ENGINES, opened, ready_database
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 class OnEveryEngine:
     @pytest.fixture
     def database(self, engine: str, clock: FixedClock, tmp_path: Path) -> Iterator[SqlDatabase]:
-        database = opened(empty_database(engine, tmp_path), clock)
+        database = opened(ready_database(engine, tmp_path), clock)
         yield database
         database.close()
 

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, create_engine, inspect
 from broker.core.errors import ConfigurationError, Unavailable
 from broker.core.values import ClientId, UserId
 from broker.stores.sql import SqlDatabase
-from broker.stores.sql.engine import Engines
+from broker.stores.sql.engine import Engines, parse_url
 from broker.stores.sql.migrate import MIGRATIONS, migrate
 from broker.stores.sql.schema import HEAD
 from broker.stores.sql.tables import metadata
@@ -73,14 +73,15 @@ def shape(engine: Engine) -> dict[str, Any]:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_migrations_make_the_tables_that_the_statements_are_written_for(engine: str, tmp_path: Path) -> None:
     url = empty_database(engine, tmp_path)
-    declared = create_engine(url)
+    declared = create_engine(parse_url(url))
     metadata.create_all(declared)
     wanted = shape(declared)
     declared.dispose()
     for file in tmp_path.iterdir():
         file.unlink()
-    opened(empty_database(engine, tmp_path), FixedClock()).close()
-    migrated = create_engine(url)
+    url = empty_database(engine, tmp_path)
+    opened(url, FixedClock()).close()
+    migrated = create_engine(parse_url(url))
     made = shape(migrated)
     migrated.dispose()
     assert made.keys() == wanted.keys()
@@ -133,7 +134,7 @@ def test_many_that_start_at_once_on_an_empty_folder_share_one_database(tmp_path:
 def test_a_database_of_a_newer_version_is_refused_with_what_to_do(engine: str, tmp_path: Path) -> None:
     url = empty_database(engine, tmp_path)
     opened(url, FixedClock()).close()
-    owner = create_engine(url)
+    owner = create_engine(parse_url(url))
     with owner.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '7777'")
     owner.dispose()
@@ -193,7 +194,7 @@ def test_a_migration_that_fails_or_leaves_rows_without_their_user_changes_nothin
     engines.close()
     assert counts(url) == before
     assert database.revision() == HEAD
-    owner = create_engine(url)
+    owner = create_engine(parse_url(url))
     assert "nickname" not in {column["name"] for column in inspect(owner).get_columns("users")}
     owner.dispose()
     database.close()
@@ -218,7 +219,7 @@ def filled(url: str) -> SqlDatabase:
 
 
 def counts(url: str) -> dict[str, int]:
-    engine = create_engine(url)
+    engine = create_engine(parse_url(url))
     with engine.connect() as connection:
         found = {
             table: connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()
