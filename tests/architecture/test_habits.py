@@ -17,6 +17,7 @@ LONGEST = 500  # lines; the aim is 400, and what is longer than this has two job
 LONGER = {"broker/core/ports.py": 600}  # one page with everything that the core needs of the world, mostly docstrings
 WAITING = {  # where another process sets the pace; a deadline ends each of these loops
     "tests/servers.py",  # a server starts
+    "tests/postgresql.py",  # so does this one
     "tests/crash/processes.py",  # a server starts, or dies
     "tests/crash/test_kill_nine.py",  # the moment of the kill is what is tested
     "tests/browser/journeys/people.py",  # the worker delivers a mail
