@@ -14,6 +14,7 @@ from broker.core.tenant import Tenant
 from broker.core.values import TenantId
 from broker.web.assets import Asset, Assets
 from broker.web.pages import Chrome, Page
+from broker.web.protocol import Protocol
 from broker.web.render import Renderer
 from broker.web.visit import EXTENSION
 from broker.wiring import Runtime, build
@@ -48,7 +49,7 @@ class Broker:
             raise RuntimeError("this app has a broker already; one broker serves as many tenants as there are")
         app.extensions[EXTENSION] = self
         web.register(app, self.url_prefix)
-        app.wsgi_app = OwnHosts(app.wsgi_app, self)  # type: ignore[method-assign]
+        app.wsgi_app = OwnHosts(Protocol(app.wsgi_app, self, self.url_prefix), self)  # type: ignore[method-assign]
         self._leave_our_forms_alone(app)
 
     def _leave_our_forms_alone(self, app: Flask) -> None:

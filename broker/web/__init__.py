@@ -14,7 +14,6 @@ from broker.web import (
     errors,
     links,
     login,
-    protocol,
     recovery,
     root,
     session,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 TENANT_VIEWS: tuple[Blueprint, ...] = (
     authorize.views, login.views, upstream.views, consent.views, recovery.views, links.views, signup.views,
-    session.views, account.views, desk.views, protocol.views,
+    session.views, account.views, desk.views,
 )  # fmt: skip
 ROOT_VIEWS: tuple[Blueprint, ...] = (root.views,)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from broker.web.answers import chrome, form_targets, home_of
 from broker.web.headers import security_headers
 from broker.web.pages import Chrome
 from broker.web.pages_error import ErrorPage, WayOut
+from broker.web.protocol import error_for_programs
 from broker.web.visit import Visit, house
 
 if TYPE_CHECKING:
@@ -76,11 +76,7 @@ def _is_protocol() -> bool:
 
 
 def _json(status: int, code: str, detail: str) -> Response:
-    """RFC 6749 5.2: programs get JSON, with the reference for whoever reads our log."""
-    name = "invalid_request" if status < 500 else "temporarily_unavailable" if status == 503 else "server_error"
-    text = detail if detail.isascii() else ""
-    body = {"error": name, "error_description": f"{code}{': ' if text else ''}{text} (reference {_reference()})"}
-    response = Response(json.dumps(body), status, mimetype="application/json")
+    response = Response(error_for_programs(status, code, detail, _reference()), status, mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"
     return response
 

@@ -5,10 +5,13 @@ GitLab CVE-2023-7028 was an address given as an array; a second value must never
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 from urllib.parse import parse_qsl
 
 from flask import Request
+from werkzeug.http import parse_options_header
+from werkzeug.wsgi import get_content_length, get_input_stream
 
 from broker.core.errors import BadRequest
 
@@ -16,6 +19,8 @@ MAX_BODY = 64 * 1024
 """Bytes: the longest password is 1,024 code points; a state of an app may be 4 kB."""
 MAX_QUERY = 16 * 1024
 MAX_FIELDS = 100
+FORM = "application/x-www-form-urlencoded"
+RawPairs = Sequence[tuple[str, str]]
 
 
 class TooLarge(BadRequest):
@@ -60,7 +65,7 @@ class Pairs(Mapping[str, str]):
 
 def read_query(request: Request) -> Pairs:
     """Raises `BadRequest`."""
-    return _parse(request.query_string, MAX_QUERY)
+    return Pairs(_parse(request.query_string, MAX_QUERY))
 
 
 def read_form(request: Request) -> Pairs:
@@ -70,14 +75,33 @@ def read_form(request: Request) -> Pairs:
         raise TooLarge
     request.max_content_length = MAX_BODY
     body = request.get_data(cache=True)
-    if body and request.mimetype != "application/x-www-form-urlencoded":
-        raise NotAForm("forms are application/x-www-form-urlencoded")
+    if body and request.mimetype != FORM:
+        raise NotAForm(f"forms are {FORM}")
+    return Pairs(_parse(body, MAX_BODY))
+
+
+def query_of(environ: dict[str, Any]) -> RawPairs:
+    """As `read_query`, without a request object. Raises `BadRequest`."""
+    query: str = environ.get("QUERY_STRING", "")
+    return _parse(query.encode("latin-1"), MAX_QUERY) if query else ()
+
+
+def form_of(environ: dict[str, Any]) -> RawPairs:
+    """As `read_form`, without a request object. Raises `BadRequest`, and `HTTPException` when the body breaks off."""
+    length = get_content_length(environ)
+    if length is not None and length > MAX_BODY:
+        raise TooLarge
+    ends = "wsgi.input_terminated" in environ
+    body: bytes = environ["wsgi.input"].read(MAX_BODY + 1) if ends else get_input_stream(environ).read()
+    kind: str = environ.get("CONTENT_TYPE", "")
+    if body and kind != FORM and parse_options_header(kind)[0].lower() != FORM:
+        raise NotAForm(f"forms are {FORM}")
     return _parse(body, MAX_BODY)
 
 
-def _parse(raw: bytes, limit: int) -> Pairs:
+def _parse(raw: bytes, limit: int) -> RawPairs:
     if not raw:
-        return Pairs(())
+        return ()
     if len(raw) > limit:
         raise TooLarge
     try:
@@ -88,4 +112,4 @@ def _parse(raw: bytes, limit: int) -> Pairs:
         raise TooLarge("too many fields") from None
     if any("\0" in name or "\0" in value for name, value in pairs):
         raise BadRequest("has a NUL character", code="request.encoding")
-    return Pairs(pairs)
+    return pairs

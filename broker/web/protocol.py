@@ -1,43 +1,217 @@
-"""The endpoints that programs call: discovery, keys, tokens. All the thinking is in broker.oidc."""
+"""The endpoints that programs call: discovery, keys, tokens. All the thinking is in broker.oidc.
+
+They are answered before Flask: routing, contexts, request and response objects cost more than most of these answers
+(docs/decisions/endpoints-before-flask.md). What is not one of their addresses goes on to the app.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, request
+from flask import request
+from werkzeug.exceptions import HTTPException
+from werkzeug.wsgi import get_host
 
-from broker.oidc.provider import Answer, Request
-from broker.web.visit import Visit, visit
+from broker.core.errors import BrokerError, Busy, Misdirected, NotFound, Throttled, Unavailable
+from broker.core.tenant import Tenant
+from broker.core.values import TenantId
+from broker.oidc.provider import Answer, Provider, Request
+from broker.web.parameters import form_of, query_of
+from broker.web.visit import House, Visit
 
 if TYPE_CHECKING:
-    from werkzeug.wrappers import Response as AnyResponse
+    from broker.wiring import Runtime
 
-views = Blueprint("homerealm_protocol", __name__)
+Environ = dict[str, Any]
+WsgiApp = Callable[[Environ, Any], Iterable[bytes]]
+Headers = list[tuple[str, str]]
+
+_JSON = ("Content-Type", "application/json")
+_EVERY_ORIGIN = [
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After"),
+]
+_PREFLIGHT = [
+    ("Access-Control-Allow-Methods", "GET, POST"),
+    ("Access-Control-Allow-Headers", "Authorization, Content-Type, DPoP"),
+    ("Access-Control-Max-Age", "600"),
+]
+_RETRY_SECONDS = 5
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
-OPEN = frozenset(f"{views.name}.{name}" for name in (
-    "openid_configuration", "authorization_server", "jwks", "token", "userinfo", "revoke",
-))  # fmt: skip
-"""Called by apps that live in a browser, from any origin: they bring a token or a code, never a cookie, so `*` gives
-nothing away (RFC 9700 2.6 leaves out the authorization endpoint; introspection is for servers)."""
+class Reply(NamedTuple):
+    """A whole HTTP response."""
+
+    status: int
+    headers: Headers
+    body: bytes
 
 
-@views.after_request
-def for_every_origin(response: Response) -> Response:
-    """CORS, errors included, and the preflight that flask answers by itself."""
-    if request.endpoint in OPEN:
-        response.headers["Access-Control-Allow-Origin"] = "*"
-        response.headers["Access-Control-Expose-Headers"] = "WWW-Authenticate, Retry-After"
-        if request.method == "OPTIONS":
-            response.headers["Access-Control-Allow-Methods"] = "GET, POST"
-            response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, DPoP"
-            response.headers["Access-Control-Max-Age"] = "600"
-    return response
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address below the issuer."""
+
+    answer: Callable[[Provider, Tenant, Request], Answer | bytes]
+    """Bytes are a public document."""
+    methods: tuple[str, ...]
+    open: bool = True
+    """Called by apps that live in a browser, from any origin: they bring a token or a code, never a cookie, so `*`
+    gives nothing away (RFC 9700 2.6 leaves out the authorization endpoint; introspection is for servers)."""
+    seconds: int = 0
+    """How long a public document may be kept."""
+
+    @property
+    def allow(self) -> str:
+        return ", ".join(sorted({*self.methods, "OPTIONS"} | ({"HEAD"} if "GET" in self.methods else set())))
+
+
+_GET, _POST = ("GET",), ("POST",)
+_DISCOVERY = Endpoint(lambda provider, tenant, _: provider.metadata(tenant), _GET, seconds=3600)
+ENDPOINTS: Mapping[str, Endpoint] = {
+    ".well-known/openid-configuration": _DISCOVERY,
+    # RFC 8414, at the address that it would have without a path; root.py has the one of section 3.1.
+    ".well-known/oauth-authorization-server": _DISCOVERY,
+    "jwks": Endpoint(lambda provider, tenant, _: provider.jwks(tenant), _GET, seconds=300),
+    "token": Endpoint(Provider.token, _POST),
+    "userinfo": Endpoint(Provider.userinfo, (*_GET, *_POST)),
+    "revoke": Endpoint(Provider.revoke, _POST),
+    "introspect": Endpoint(Provider.introspect, _POST, open=False),
+}
+
+
+class Protocol:
+    """A WSGI app in front of another one. `answer` is the one place through which all of these requests go."""
+
+    def __init__(self, app: WsgiApp, house: House, prefix: str) -> None:
+        self.app = app
+        self._house = house
+        self._below = f"{prefix}/t/"
+        self._skip = len(self._below)
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        reply = self.answer(environ)
+        if reply is None:
+            return self.app(environ, start_response)
+        start_response(_status_line(reply.status), reply.headers)
+        return [reply.body]
+
+    def answer(self, environ: Environ) -> Reply | None:
+        """The reply to one request; None for an address that is not one of ours. Never raises."""
+        path: str = environ.get("PATH_INFO", "")
+        if not path.startswith(self._below):
+            return None
+        tenant, _, name = path[self._skip :].partition("/")
+        endpoint = ENDPOINTS.get(name)
+        if endpoint is None or not tenant:
+            return None
+        reply = _reply(self._house.runtime, tenant, endpoint, environ, path)
+        return Reply(reply.status, reply.headers, b"") if environ["REQUEST_METHOD"] == "HEAD" else reply
+
+
+def _reply(runtime: Runtime, id: str, endpoint: Endpoint, environ: Environ, path: str) -> Reply:
+    method: str = environ["REQUEST_METHOD"]
+    if method not in endpoint.methods and method != "OPTIONS" and not (method == "HEAD" and "GET" in endpoint.methods):
+        refused = _refused(runtime, 405, "request.method", runtime.entropy.reference())
+        refused.headers.append(("Allow", endpoint.allow))
+        return refused
+    try:
+        reply = _ask(runtime, id, endpoint, method, environ)
+    except Exception as error:
+        reply = _failed(runtime, id, path, error)
+    if endpoint.open:
+        reply.headers.extend(_EVERY_ORIGIN)
+        if method == "OPTIONS":
+            reply.headers.extend(_PREFLIGHT)
+    return reply
+
+
+def _ask(runtime: Runtime, id: str, endpoint: Endpoint, method: str, environ: Environ) -> Reply:
+    """Raises `NotFound`, `Misdirected`, `BadRequest`, `Unavailable`."""
+    tenant = runtime.tenant(TenantId(id))
+    if tenant is None:
+        raise NotFound(code="tenant.unknown")
+    host = _host(tenant.issuer)
+    if environ.get("HTTP_HOST") != host and get_host(environ) != host:  # which leaves out a port that goes without
+        raise Misdirected
+    query = query_of(environ)
+    form = form_of(environ) if method == "POST" else ()
+    if method == "OPTIONS":
+        return Reply(
+            200, [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", "0"), ("Allow", endpoint.allow)], b""
+        )
+    authorization = environ.get("HTTP_AUTHORIZATION")
+    headers = {} if authorization is None else {"Authorization": authorization}
+    answer = endpoint.answer(runtime.provider, tenant, Request(method, tenant.issuer, headers, query, form))
+    if isinstance(answer, bytes):
+        return _document(answer, endpoint.seconds, environ.get("HTTP_IF_NONE_MATCH"))
+    body = answer.body
+    if body is None:
+        body = b""
+    elif not isinstance(body, bytes):
+        body = _compact(body).encode()
+    told: Headers = [("Content-Length", str(len(body))), *answer.headers.items()]
+    if "Content-Type" not in answer.headers:
+        told.append(_JSON)
+    return Reply(answer.status, told, body)
+
+
+def _document(body: bytes, seconds: int, known: str | None) -> Reply:
+    tag = _tag(body)
+    headers = [
+        _JSON,
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", f"public, max-age={seconds}"),
+        ("ETag", tag),
+    ]
+    return Reply(200, headers, body) if known != tag else Reply(304, headers[2:], b"")
+
+
+def _failed(runtime: Runtime, tenant: str, path: str, error: Exception) -> Reply:
+    """The answer to what went wrong, written down with the reference that is in the answer."""
+    reference = runtime.entropy.reference()
+    if isinstance(error, HTTPException):  # of the stream that the body comes by
+        return _refused(runtime, 400, "request.invalid", reference)
+    if not isinstance(error, BrokerError):
+        runtime.log_exception(reference, error)
+        return _refused(runtime, 500, "internal", reference)
+    detail = error.detail
+    if error.status >= 500:
+        runtime.log(error.code, reference, tenant=tenant, path=path, detail=detail, error=type(error).__name__)
+        detail = ""
+    reply = _refused(runtime, error.status, error.code, reference, detail)
+    retry = error.retry_after if isinstance(error, (Throttled, Busy)) else 0
+    if isinstance(error, Unavailable):
+        retry = _RETRY_SECONDS
+    if retry:
+        reply.headers.append(("Retry-After", str(retry)))
+    return reply
+
+
+def _refused(runtime: Runtime, status: int, code: str, reference: str, detail: str = "") -> Reply:
+    body = error_for_programs(status, code, detail, reference)
+    # Whatever is wrong with a request by a program is 400 (RFC 6749 5.2), and 405 where the method is.
+    status = 400 if status in (413, 415) else status
+    return Reply(status, [_JSON, ("Content-Length", str(len(body))), ("Cache-Control", "no-store")], body)
+
+
+def error_for_programs(status: int, code: str, detail: str, reference: str) -> bytes:
+    """RFC 6749 5.2: programs get JSON, with the reference for whoever reads our log."""
+    name = "invalid_request" if status < 500 else "temporarily_unavailable" if status == 503 else "server_error"
+    text = detail if detail.isascii() else ""
+    body = {"error": name, "error_description": f"{code}{': ' if text else ''}{text} (reference {reference})"}
+    return json.dumps(body).encode()
 
 
 def protocol_request(current: Visit) -> Request:
-    """The request as the protocol floor sees it: raw pairs, so that it sees duplicates."""
+    """A request to a page, as the protocol floor sees it: raw pairs, so that it sees duplicates."""
     return Request(
         method=request.method,
         url=f"{current.tenant.issuer}{request.path[len(current.base):]}",
@@ -47,59 +221,16 @@ def protocol_request(current: Visit) -> Request:
     )  # fmt: skip
 
 
-def _answer(answer: Answer) -> AnyResponse:
-    body = answer.body
-    if body is not None and not isinstance(body, bytes):
-        body = json.dumps(body, separators=(",", ":")).encode()
-    response = Response(body or b"", answer.status, mimetype="application/json")
-    for name, value in answer.headers.items():
-        response.headers[name] = value
-    return response
+@lru_cache(maxsize=4096)
+def _host(issuer: str) -> str:
+    return urlsplit(issuer).netloc
 
 
-def _document(body: bytes, seconds: int) -> AnyResponse:
-    response = Response(body, 200, mimetype="application/json")
-    response.headers["Cache-Control"] = f"public, max-age={seconds}"
-    return response
+@lru_cache(maxsize=64)
+def _status_line(status: int) -> str:
+    return f"{status} {HTTPStatus(status).phrase.upper()}"
 
 
-@views.get("/.well-known/openid-configuration")
-def openid_configuration() -> AnyResponse:
-    current = visit()
-    return _document(current.runtime.provider.metadata(current.tenant), 3600)
-
-
-@views.get("/.well-known/oauth-authorization-server")
-def authorization_server() -> AnyResponse:
-    """RFC 8414, at the address that it would have without a path; root.py has the one of section 3.1."""
-    return openid_configuration()
-
-
-@views.get("/jwks")
-def jwks() -> AnyResponse:
-    current = visit()
-    return _document(current.runtime.provider.jwks(current.tenant), 300)
-
-
-@views.post("/token")
-def token() -> AnyResponse:
-    current = visit()
-    return _answer(current.runtime.provider.token(current.tenant, protocol_request(current)))
-
-
-@views.route("/userinfo", methods=["GET", "POST"])
-def userinfo() -> AnyResponse:
-    current = visit()
-    return _answer(current.runtime.provider.userinfo(current.tenant, protocol_request(current)))
-
-
-@views.post("/revoke")
-def revoke() -> AnyResponse:
-    current = visit()
-    return _answer(current.runtime.provider.revoke(current.tenant, protocol_request(current)))
-
-
-@views.post("/introspect")
-def introspect() -> AnyResponse:
-    current = visit()
-    return _answer(current.runtime.provider.introspect(current.tenant, protocol_request(current)))
+@lru_cache(maxsize=4096)
+def _tag(body: bytes) -> str:
+    return f'"{hashlib.sha256(body).hexdigest()[:24]}"'
