@@ -14,10 +14,10 @@ WORKERS ?= auto
 QUICK := not browser and not peer and not packaging and not crash
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check static fix docs bench prerequisites clean
+.PHONY: help demo test check static fix docs bench bench-peers prerequisites clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/installed.run  ## the whole product on this machine, with sample users and a mailbox; ARGS=--reset starts afresh
 	@exec $(BIN)/homerealm demo $(ARGS)
@@ -43,6 +43,9 @@ docs: $(VENV)/installed.dev  ## writes again what is generated: docs/reference, 
 
 bench: $(VENV)/installed.dev  ## how fast it is on this machine, in a few minutes (benchmarks/README.md)
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-peers: $(VENV)/installed.dev  ## the same beside its peers, in a quarter of an hour: writes docs/benchmarks.md (needs npm)
+	$(BIN)/python benchmarks/versus.py $(ARGS) > docs/benchmarks.new && mv docs/benchmarks.new docs/benchmarks.md
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/peers/node/node_modules

@@ -10,6 +10,7 @@ and one hash of it, so that they are made in a moment.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -48,10 +49,22 @@ def names(count: int) -> list[str]:
     return [f"user{number:07}" for number in range(count)]
 
 
+def path_of(options: argparse.Namespace) -> str:
+    """What comes before the installed packages."""
+    if options.hash == "off":
+        return str(HERE / "unhashed")
+    if options.bindings == "none":
+        return str(HERE / "sodium")
+    return options.bindings or ""
+
+
 def main() -> None:
     """Command line entry."""
     given = parser(__doc__.splitlines()[0])
     given.add_argument("--hash", choices=["argon2id", "off"], default="argon2id", help="what passwords are hashed with")
+    given.add_argument(
+        "--bindings", help="a folder with an argon2-cffi to use, or `none`: PyNaCl only (default: as installed)"
+    )
     given.add_argument("--alg", choices=["ES256", "RS256"], default="ES256", help="of ID tokens")
     given.add_argument("--users", type=int, default=1000)
     given.add_argument("--workers", type=int, default=1, help="web processes (1: figures are per core)")
@@ -64,7 +77,7 @@ def main() -> None:
         (config / "tenants" / "acme.yaml").write_text(TENANT.format(alg=options.alg, **CLIENT))
         environment = {
             "HOMEREALM_CONFIG": str(config),
-            "PYTHONPATH": str(HERE / "unhashed") if options.hash == "off" else "",
+            "PYTHONPATH": path_of(options),
         }
         subprocess.run(
             [sys.executable, HERE / "people.py", str(config), str(options.users), PASSWORD],

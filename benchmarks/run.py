@@ -13,18 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
 import compare
-from nacl.pwhash import argon2id
+from raw import argon2id_rate
+from targets import Targets, log
 
-HERE = Path(__file__).resolve().parent
 PLAN = {  # a row of the table: (server, mode of the driver)
     "discovery": ("unhashed", "discovery"),
     "login page": ("unhashed", "authorize"),
@@ -35,40 +32,6 @@ PLAN = {  # a row of the table: (server, mode of the driver)
     "whole login (hash off)": ("unhashed", "full"),
     "whole login (argon2id)": ("production", "full"),
 }
-
-
-def log(*words: object) -> None:
-    """A line for people."""
-    print(*words, file=sys.stderr, flush=True)
-
-
-def start(folder: Path, name: str, core: int, *options: str) -> tuple[subprocess.Popen[bytes], Path, float]:
-    """A server; the process, the file that describes it, and the seconds from its start to its first answer."""
-    target = folder / f"{name}.json"
-    with target.open("wb") as out, (folder / f"{name}.log").open("wb") as log_file:
-        command = [sys.executable, HERE / "homerealm.py", "--dir", folder / name, "--core", str(core), *options]
-        process = subprocess.Popen(list(map(str, command)), stdout=out, stderr=log_file)
-    while not target.read_text().strip():
-        if process.poll() is not None:
-            sys.exit(f"{name} did not start:\n{(folder / f'{name}.log').read_text()[-2000:]}")
-        time.sleep(0.1)
-    return process, target, float(json.loads(target.read_text()).get("started_in", 0))
-
-
-def raw_rate(core: int, seconds: float = 1.5) -> tuple[float, float]:
-    """argon2id (19 MiB, t=2, p=1) by libsodium, one at a time on one core: verifications a second, and CPU ms of each."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        stored = argon2id.str(b"correct horse battery staple", opslimit=2, memlimit=19 * 2**20)
-        count, before, wall = 0, os.times(), time.perf_counter()
-        while time.perf_counter() - wall < seconds:
-            argon2id.verify(stored, b"correct horse battery staple")
-            count += 1
-        after, spent = os.times(), time.perf_counter() - wall
-    finally:
-        os.sched_setaffinity(0, allowed)
-    return count / spent, (after.user + after.system - before.user - before.system) * 1000 / count
 
 
 def table(results: dict[str, list[dict]]) -> list[str]:
@@ -118,30 +81,21 @@ def main() -> int:
     rows = {row: PLAN[row] for row in options.rows.split(",")}
     results: dict[str, list[dict]] = {row: [] for row in rows}
     rates: list[tuple[float, float]] = []
-    children: list[subprocess.Popen[bytes]] = []
-    for sign in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="hrb-") as scratch:
         folder = Path(scratch)
-        try:
-            targets, starts = {}, []
-            for name, hashing in (("production", "argon2id"), ("unhashed", "off")):
-                process, targets[name], seconds = start(folder, name, options.server_core, "--hash", hashing)
-                children.append(process)
-                starts.append(seconds)
+        with Targets(folder, options.server_core) as targets:
+            starts = [
+                targets.start(name, "homerealm.py", "--hash", hashing)["started_in"]
+                for name, hashing in (("production", "argon2id"), ("unhashed", "off"))
+            ]
             for turn in range(options.rounds):
-                rates.append(raw_rate(options.server_core))
+                rates.append(argon2id_rate(options.server_core))
                 for row, (server, mode) in rows.items():
-                    found = compare.measure(targets[server], mode, options.seconds, options)
+                    found = compare.measure(targets.files[server], mode, options.seconds, options)
                     results[row].append(found)
                     log(f"round {turn + 1}: {row}: {found.get('failure') or found['ops_per_s']}")
                     for sample in found.get("error_samples", [])[:2]:
                         log("   ", sample)
-        finally:
-            for process in children:
-                process.terminate()
-            for process in children:
-                process.wait(15)
     rate, cost = median(r for r, _ in rates), median(c for _, c in rates)
     print("\n".join(table(results)))
     print(f"\nargon2id (19 MiB, t=2, p=1) alone on the same core: {rate:.1f} a second, {cost:.1f} CPU ms each")
