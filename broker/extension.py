@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,23 +11,34 @@ from urllib.parse import urlsplit
 from flask import Flask
 
 from broker import resources, web
-from broker.core.tenant import Tenant
+from broker.core.tenant import Settings, Tenant
 from broker.core.values import TenantId
+from broker.reload import Live
 from broker.web.assets import Asset, Assets
 from broker.web.pages import Chrome, Page
 from broker.web.protocol import Protocol
 from broker.web.render import Renderer
-from broker.web.visit import EXTENSION
-from broker.wiring import Runtime, build
+from broker.web.visit import EXTENSION, RUNTIME
+from broker.wiring import Runtime
 
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+@dataclass(frozen=True)
+class Front:
+    """A Runtime, and what the web pages need of its configuration."""
+
+    runtime: Runtime
+    logos: Mapping[TenantId, str]
+    hosts: Mapping[str, tuple[str, str]]
 
 
 class Broker:
     """A Flask extension.
 
     `config` is a configuration folder (default: `$HOMEREALM_CONFIG`, else `./config`), or a `Runtime` that was built
-    elsewhere. `url_prefix` is where it lies in the host app; `base_url` need not repeat it.
+    elsewhere and stays as it is. A folder is watched: what changes there holds within two seconds.
+    `url_prefix` is where it lies in the host app; `base_url` need not repeat it.
     Raises `ConfigurationError` with every mistake in the configuration. `init_app` raises `RuntimeError` for an app
     that has a broker already.
     """
@@ -35,11 +47,15 @@ class Broker:
         self, app: Flask | None = None, *, config: str | Path | Runtime | None = None, url_prefix: str = ""
     ) -> None:
         self.url_prefix = f"/{url_prefix.strip('/')}" if url_prefix.strip("/") else ""
-        self.runtime = config if isinstance(config, Runtime) else build(config, url_prefix=self.url_prefix)
+        fixed = isinstance(config, Runtime)
+        self.live = Live(config) if isinstance(config, Runtime) else Live.open(config, url_prefix=self.url_prefix)
         templates = resources.templates()
         self.assets = Assets(templates / "static", f"{self.url_prefix}/static")
         self.renderer = Renderer(templates, self.assets)
-        self._logos = dict(self._find_logos())
+        self._front(self.live.runtime)
+        if not fixed:
+            self.live.swapping = self._front
+            self.live.watch()
         if app is not None:
             self.init_app(app)
 
@@ -67,22 +83,38 @@ class Broker:
         exempt()
         app.before_request_funcs.setdefault(None, []).insert(0, exempt)
 
+    def _front(self, runtime: Runtime) -> None:
+        """One reference, swapped whole."""
+        self.front = Front(runtime, self._find_logos(runtime), _own_hosts(runtime.settings, self.url_prefix))
+
     # --- For views (broker.web.visit.House) -----------------------------------------------------------------------
+
+    @property
+    def runtime(self) -> Runtime:
+        """The configuration of the moment; within a request, `Visit.runtime` is that of the whole request."""
+        return self.front.runtime
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        return self.live.refused
+
+    def at_version(self, version: str) -> Runtime | None:
+        return self.live.at_version(version)
 
     def render(self, content: Page, frame: Chrome) -> str:
         return self.renderer.render(content, frame)
 
     def logo(self, tenant: Tenant) -> str | None:
-        return self._logos.get(tenant.id)
+        return self.front.logos.get(tenant.id)
 
     def asset(self, name: str) -> Asset | None:
         return self.assets.find(name)
 
-    def _find_logos(self) -> Mapping[TenantId, str]:
+    def _find_logos(self, runtime: Runtime) -> Mapping[TenantId, str]:
         """Addresses of the tenants' logos; a file that is missing or too large is no reason not to start."""
         found = {}
-        folder = Path(self.runtime.settings.config_dir)
-        for tenant in self.runtime.settings.tenants.values():
+        folder = Path(runtime.settings.config_dir)
+        for tenant in runtime.settings.tenants.values():
             if tenant.branding.logo:
                 for place in (folder / "branding", folder / "tenants", folder):
                     path = place / tenant.branding.logo
@@ -90,33 +122,40 @@ class Broker:
                         try:
                             found[tenant.id] = self.assets.add_logo(path)
                         except (ValueError, OSError) as problem:
-                            self.runtime.log("branding.logo", "", tenant=tenant.id, detail=str(problem))
+                            runtime.log("branding.logo", "", tenant=tenant.id, detail=str(problem))
                         break
         return found
 
 
 class OwnHosts:
-    """Tenants with an issuer of their own: what comes for that host is below `/t/<tenant>` inside.
+    """Takes the configuration of the moment, once for a whole request; and tenants with an issuer of their own: what
+    comes for that host is below `/t/<tenant>` inside.
 
     The host is compared with the configuration, and chooses among what is configured; it never makes an address.
     """
 
     def __init__(self, app: WsgiApp, broker: Broker) -> None:
         self.app = app
-        base, prefix = broker.runtime.settings.base_url, broker.url_prefix
-        self.at_the_root = tuple(f"{prefix}{path}" for path in _AT_THE_ROOT)
-        self.hosts = {
-            urlsplit(tenant.issuer).netloc: (urlsplit(tenant.issuer).path, f"{prefix}/t/{tenant.id}")
-            for tenant in broker.runtime.settings.tenants.values()
-            if tenant.issuer != f"{base}/t/{tenant.id}"
-        }
+        self.broker = broker
+        self.at_the_root = tuple(f"{broker.url_prefix}{path}" for path in _AT_THE_ROOT)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        found = self.hosts.get(environ.get("HTTP_HOST", ""))
+        front = self.broker.front
+        found = front.hosts.get(environ.get("HTTP_HOST", ""))
         path = environ.get("PATH_INFO", "")
         if found is not None and path.startswith(f"{found[0]}/") and not path.startswith(self.at_the_root):
             environ = {**environ, "PATH_INFO": found[1] + path[len(found[0]) :]}
+        environ[RUNTIME] = front.runtime
         return self.app(environ, start_response)
+
+
+def _own_hosts(settings: Settings, prefix: str) -> Mapping[str, tuple[str, str]]:
+    """For a host of its own: the issuer's path there, and the tenant's place inside."""
+    return {
+        urlsplit(tenant.issuer).netloc: (urlsplit(tenant.issuer).path, f"{prefix}/t/{tenant.id}")
+        for tenant in settings.tenants.values()
+        if tenant.issuer != f"{settings.base_url}/t/{tenant.id}"
+    }
 
 
 _AT_THE_ROOT = ("/healthz", "/readyz", "/static/", "/.well-known/change-password", "/.well-known/passkey-endpoints")

@@ -31,7 +31,7 @@ from broker.core.ports import (
     UpstreamClients,
     Vault,
 )
-from broker.core.tenant import Settings, Tenant
+from broker.core.tenant import Branding, Settings, Tenant
 from broker.core.values import ConnectionId, TenantId
 from broker.flows.accounts import Accounts
 from broker.flows.desk import Desk
@@ -47,8 +47,10 @@ from broker.oidc.provider import Provider
 from broker.oidc.signing import Signing
 
 if TYPE_CHECKING:
+    from broker.services.fetcher import HttpFetcher
     from broker.services.mail_render import MailRenderer
     from broker.services.mailer import Transport
+    from broker.settings.load import Loader
 
 KEY_VALUE_URL = "HOMEREALM_KEY_VALUE_URL"
 """Set by the supervisor for its children: where the embedded store listens."""
@@ -95,7 +97,8 @@ class Engines:
 class Runtime:
     """One configuration, built. Immutable: another configuration is another Runtime."""
 
-    def __init__(self, settings: Settings, engines: Engines) -> None:
+    def __init__(self, settings: Settings, engines: Engines, before: Runtime | None = None) -> None:
+        """`before` is the Runtime that this one takes the place of: what did not change is taken over."""
         self.settings = settings
         self.engines = engines
         self.clock = engines.clock
@@ -103,9 +106,10 @@ class Runtime:
         self.vault = engines.vault
         self.database = engines.database
         self.sessions = engines.sessions
-        self._connections: dict[tuple[TenantId, ConnectionId], Connection[Any]] = {}
+        # JWKS, discovery documents and open connections live in these instances.
+        self._connections = _unchanged(before, settings, engines) if before else {}
         self._http_origins: dict[TenantId, frozenset[str]] = {}
-        self._transports: dict[str, Transport] = {}
+        self._transports: dict[str, Transport] = before._transports if before else {}
         self._log = structlog.get_logger("homerealm")
         means = Means(
             clock=engines.clock,
@@ -132,7 +136,7 @@ class Runtime:
         self.recovery_mail = RecoveryMail(means)
         self.redemption = Redemption(means, self.guard, self.passwords)
         self.desk = Desk(means, self.passwords, self.recovery_mail)
-        self.signing = Signing(engines.database, engines.clock)
+        self.signing: Signing = before.signing if before else Signing(engines.database, engines.clock)
         self.provider = Provider(
             clock=engines.clock,
             entropy=engines.entropy,
@@ -204,21 +208,72 @@ class Runtime:
         self.engines.close()
 
 
+def _unchanged(
+    before: Runtime, settings: Settings, engines: Engines
+) -> dict[tuple[TenantId, ConnectionId], Connection[Any]]:
+    """The instances whose own settings, and what their toolbox holds, are the same as before."""
+    if engines is not before.engines:
+        return {}
+    kept = {}
+    for key, instance in list(before._connections.items()):
+        old, new = before.settings.tenants.get(key[0]), settings.tenants.get(key[0])
+        if old is None or new is None:
+            continue
+        if old is new or (_seen_by_connections(old) == _seen_by_connections(new)
+                          and old.connection(key[1]) == new.connection(key[1])):  # fmt: skip
+            kept[key] = instance
+    return kept
+
+
+def _seen_by_connections(tenant: Tenant) -> Tenant:
+    return replace(tenant, connections=(), clients={}, branding=Branding())
+
+
+def successor(before: Runtime, settings: Settings) -> Runtime:
+    """Another configuration on the same engines; only outgoing HTTP is built anew, where `egress` changed."""
+    engines = before.engines
+    if settings.egress != before.settings.egress:
+        from broker.services.fetcher import HttpFetcher
+
+        if isinstance(engines.fetcher, HttpFetcher):
+            engines = _with_fetcher(engines, HttpFetcher(settings.egress))
+    return Runtime(settings, engines, before)
+
+
+def _with_fetcher(engines: Engines, fetcher: HttpFetcher) -> Engines:
+    from broker.services.upstream import AuthlibClients
+    from broker.services.verifier import UpstreamVerifier
+
+    def close() -> None:
+        fetcher.close()
+        engines.close()
+
+    return replace(
+        engines, fetcher=fetcher, verifier=UpstreamVerifier(fetcher, engines.clock), upstream=AuthlibClients(fetcher),
+        close=close,
+    )  # fmt: skip
+
+
 def load_settings(config: Path, environ: Mapping[str, str] = os.environ, url_prefix: str = "") -> Settings:
     """Read a configuration folder. Raises `ConfigurationError` with every mistake in it.
 
     `url_prefix` is where the broker lies in a host app; it becomes part of `base_url` unless that has it already.
     """
+    return below(loader(config, environ).load(), url_prefix)
+
+
+def loader(config: Path, environ: Mapping[str, str] = os.environ) -> Loader:
+    """Reads a configuration folder as often as it changes, with the types of connections that there are."""
     from broker.services.secrets import read_or_make_key
-    from broker.settings.load import load
+    from broker.settings.load import Loader
 
-    settings = load(config, registry.settings_of, registry.known, environ, read_or_make_key=read_or_make_key)
-    return _below(settings, url_prefix) if url_prefix else settings
+    return Loader(config, registry.settings_of, registry.known, environ, read_or_make_key)
 
 
-def _below(settings: Settings, prefix: str) -> Settings:
+def below(settings: Settings, prefix: str) -> Settings:
+    """The settings of a broker that lies at `prefix` in a host app."""
     old = settings.base_url
-    if old.endswith(prefix):
+    if not prefix or old.endswith(prefix):
         return settings
     tenants = {
         id: replace(tenant, issuer=f"{old}{prefix}{tenant.issuer.removeprefix(old)}")

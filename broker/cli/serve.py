@@ -10,8 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 CONFIG = "HOMEREALM_CONFIG"
 KEY_VALUE_URL = "HOMEREALM_KEY_VALUE_URL"
+RELOAD_BELL = "HOMEREALM_RELOAD_BELL"
+"""A file that is touched on SIGHUP (broker/reload.py)."""
 
 
 @click.command()
@@ -46,9 +50,10 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
         raise SystemExit(REFUSED)
     facts = read_facts(config)
     number = workers or len(os.sched_getaffinity(0))
-    supervisor = Supervisor(_say, before_reload=lambda: _usable(config))
+    bell = tempfile.NamedTemporaryFile(prefix="homerealm-reload-")  # noqa: SIM115 - goes with this process
+    supervisor = Supervisor(_say, before_reload=lambda: _ring(bell.name))
     supervisor.install_signals()
-    environment = {CONFIG: str(config.resolve())}
+    environment = {CONFIG: str(config.resolve()), RELOAD_BELL: bell.name}
     store = _start_store(Path(facts["root"]), environment) if facts["key_value"] == "embedded" else None
     try:
         processes = [web_process(host, port, number, environment)]
@@ -73,7 +78,7 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
 @config_option
 def worker(config: Path) -> None:
     """The background worker alone. More of them share the work; each job is done by one."""
-    from broker import wiring
+    from broker.reload import Live
     from broker.schedule import Worker
     from broker.services import event_log
 
@@ -81,8 +86,9 @@ def worker(config: Path) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with wiring.running(config) as runtime:
-        Worker(runtime).run(stop)
+    with closing(Live.open(config)) as live:
+        live.watch()
+        Worker(lambda: live.runtime).run(stop)
 
 
 def web_process(host: str, port: int, workers: int, environment: dict[str, str]) -> Process:
@@ -92,7 +98,7 @@ def web_process(host: str, port: int, workers: int, environment: dict[str, str])
         [sys.executable, "-m", "broker.wsgi", host, str(port), str(workers)],
         environment,
         ready=lambda: answers(host, port),
-        on_reload=lambda child: child.send_signal(signal.SIGHUP),
+        on_reload=_reads_by_itself,
     )
 
 
@@ -102,6 +108,7 @@ def worker_process(environment: dict[str, str]) -> Process:
         "the background worker",
         [sys.executable, "-m", "broker", "worker", "--config", environment[CONFIG]],
         environment,
+        on_reload=_reads_by_itself,
     )
 
 
@@ -197,14 +204,14 @@ def _load(config: Path) -> Settings | None:
         return None
 
 
-def _usable(config: Path) -> bool:
-    """A broken file never replaces the running configuration."""
-    # A process of its own, not a fork: there are threads by now.
-    command = [sys.executable, "-m", "broker", "check", "--config", str(config)]
-    checked = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
-    if checked.returncode:
-        _say("the configuration is not reloaded: the one that runs stays")
-    return checked.returncode == 0
+def _ring(bell: str) -> bool:
+    """Every process reads the configuration by itself, and refuses it by itself, with positions, if it is broken."""
+    os.utime(bell)
+    return True
+
+
+def _reads_by_itself(child: subprocess.Popen[bytes]) -> None:
+    """What SIGHUP does to a process that watches the configuration: the bell has rung, and that is all."""
 
 
 def _listening(host: str, port: int) -> str:

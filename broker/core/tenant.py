@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
@@ -136,6 +136,19 @@ class Client:
     internal: bool = False
     """`/account`, `/admin` and a bare `/login`: ordinary transactions of ours (ARCHITECTURE 5.4)."""
 
+    def within(self, live: Client) -> Client:
+        """This client as it was, with the addresses and connections that it still has, and asked for consent as now."""
+        connections = self.connections if live.connections is None else tuple(
+            id for id in live.connections if self.connections is None or id in self.connections
+        )  # fmt: skip
+        return replace(
+            self,
+            secret_digests=live.secret_digests,
+            redirect_uris=tuple(uri for uri in self.redirect_uris if uri in live.redirect_uris),
+            connections=connections,
+            first_party=live.first_party,
+        )
+
     @property
     def origins(self) -> frozenset[str]:
         """Scheme and host of every place this client may be sent to, for a page's `form-action`."""
@@ -206,6 +219,17 @@ class Tenant:
 
     def connection(self, id: str) -> ConnectionEntry | None:
         return next((entry for entry in self.connections if entry.id == id), None)
+
+    def within(self, live: Tenant) -> Tenant:
+        """This tenant as it was when a login began, without what is not there any more (SECURITY 3).
+
+        What was switched off since then is off at once: connections, clients, their addresses, administrators. What
+        was added or changed is for logins that begin now.
+        """
+        kinds = {entry.id: entry.type for entry in live.connections}
+        connections = tuple(entry for entry in self.connections if kinds.get(entry.id) == entry.type)
+        clients = {id: client.within(live.clients[id]) for id, client in self.clients.items() if id in live.clients}
+        return replace(self, connections=connections, clients=clients, admins=live.admins, mail=live.mail)
 
 
 @dataclass(frozen=True, slots=True)

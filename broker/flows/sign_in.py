@@ -269,15 +269,15 @@ class SignIn:
         )
 
     def arrive(
-        self, tenant: Tenant, connection_id: str, params: Mapping[str, str], visitor: Visitor
+        self, tenant: Tenant, connection_id: str, params: Mapping[str, str], visitor: Visitor, before: Transaction
     ) -> tuple[Transaction, Next]:
-        """Back from the provider. Returns the transaction as it was, and what comes next.
+        """Back from the provider; `before` is the login that its `state` names. Returns the transaction as it was, and
+        what comes next.
 
         The private values are spent before the provider is asked, so that one departure has one arrival.
         Raises `PageExpired`, `ConnectionFailed` (with `transaction` on it, for the page).
         """
-        id, _, nonce = params.get("state", "").partition(".")
-        before = self.load(tenant, id, visitor.browser)
+        nonce = params.get("state", "").partition(".")[2]
         private = dict(before.upstream or {})
         if before.connection != connection_id or not nonce or private.pop("_state", None) != nonce:
             raise PageExpired(code="connection.state")

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
-from pydantic import ValidationError
-
-from broker.core.errors import BrokerError, ConfigurationError
+from broker.core.errors import BrokerError
 from broker.core.tenant import Settings, Tenant
 from broker.core.values import TenantId
 from broker.settings import build
 from broker.settings.addresses import database_under
-from broker.settings.checks import check_tenant
-from broker.settings.connection import ConnectionSettings, SettingsModel
-from broker.settings.fit import fit, shape_of_model
-from broker.settings.model import SHORTEST_SECRET_KEY, BrokerFile, TenantFile
-from broker.settings.overlay import NULLS, merge
-from broker.settings.problems import Position, Problems, guess
+from broker.settings.model import SHORTEST_SECRET_KEY, BrokerFile
+from broker.settings.problems import Position, Problems
 from broker.settings.references import References
-from broker.settings.source import Items, Node, Scalar, Table, find, read
-from broker.settings.wording import entry_id, report
-
-SettingsOf = Callable[[str], type[ConnectionSettings] | None]
-M = TypeVar("M", bound=SettingsModel)
+from broker.settings.source import Table, find, parse, read_bytes
+from broker.settings.tenant_file import Placed, ReadFile, SettingsOf, TenantReader, Types, validate
 
 BROKER_FILE = "broker.yaml"
 TENANTS_FOLDER = "tenants"
-_NOT_IN_OVERLAYS = ("tenant", "environments")
+BRANDING_FOLDER = "branding"
 
 
 def load(
@@ -42,48 +31,77 @@ def load(
     environ: Mapping[str, str],
     read_or_make_key: Callable[[Path], bytes],
 ) -> Settings:
-    """Read a configuration folder.
+    """Read a configuration folder once; the arguments and errors are those of `Loader`."""
+    return Loader(config_dir, connection_settings, known_types, environ, read_or_make_key).load()
 
-    `connection_settings` gives the model of a connection type, None if there is no such type; `known_types` names
-    those that exist, for the report. `read_or_make_key` gives the content of `secret_key_file`, and is called only
-    when nothing else is wrong. Raises `ConfigurationError` with every mistake.
+
+class Loader:
+    """Reads a configuration folder, as often as it changes.
+
+    Files that did not change are not parsed again; what holds between files is checked every time.
     """
-    return _Loader(config_dir, connection_settings, known_types, environ).load(read_or_make_key)
 
-
-class _Loader:
     def __init__(
         self,
         config_dir: Path,
         connection_settings: SettingsOf,
         known_types: Callable[[], Iterable[str]],
         environ: Mapping[str, str],
+        read_or_make_key: Callable[[Path], bytes],
     ) -> None:
+        """`connection_settings` gives the model of a connection type, None if there is no such type; `known_types`
+        names those that exist, for the report. `read_or_make_key` gives the content of `secret_key_file`, and is
+        called only when nothing else is wrong."""
         self.config_dir = config_dir
         self.root = config_dir.absolute().parent
-        # A type may be another package's, and looking for it reads the metadata of every installed distribution.
-        self.connection_settings = cache(connection_settings)
-        self.known_types = cache(lambda: sorted(known_types()))
-        self.problems = Problems()
-        self.references = References(self.root, environ, self.problems)
-        self.contents: list[bytes] = []
-        # Environments share the entries that they do not change: each is validated once.
-        self.connections: dict[int, tuple[Node, ConnectionSettings | None]] = {}
+        self.environ = environ
+        self.types = Types(connection_settings, known_types)
+        self.read_or_make_key = read_or_make_key
+        self.files: dict[str, ReadFile] = {}
+        """Tenant files without a mistake, by path."""
+        self.broker: BrokerFile | None = None
+        self.positions: Mapping[str, Position] = {}
+        """Where the keys of `broker.yaml` stand, for those who have to complain about one later."""
+        self.parsed = 0
+        """How many files were parsed so far."""
+        self.outside: frozenset[Path] = frozenset()
+        """Files beyond `broker.yaml`, `tenants/` and `branding/` that the last attempt read, or would have read."""
 
-    def load(self, read_or_make_key: Callable[[Path], bytes]) -> Settings:
-        broker_node = self._read(self.config_dir / BROKER_FILE)
-        broker = self._validate(BrokerFile, broker_node) if broker_node else None
+    def load(self) -> Settings:
+        """Raises `ConfigurationError` with every mistake; then nothing is remembered of this attempt but `outside`."""
+        attempt = _Attempt(self)
+        try:
+            settings = attempt.load()
+        finally:
+            self.outside = frozenset(attempt.outside | attempt.references.files)
+        self.files = attempt.files
+        return settings
+
+
+class _Attempt:
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+        self.config_dir, self.root = loader.config_dir, loader.root
+        self.problems = Problems()
+        self.references = References(self.root, loader.environ, self.problems)
+        self.contents: list[bytes] = []
+        self.files: dict[str, ReadFile] = {}
+        self.outside: set[Path] = set()
+
+    def load(self) -> Settings:
+        broker_node, broker = self._broker_file()
         tenants: dict[TenantId, Tenant] = {}
         issuers: dict[str, Position] = {}
         ids: dict[str, Position] = {}
-        for node in self._tenant_files():
-            for environment, merged in self._environments(node):
-                self._tenant(environment, merged, broker or BrokerFile(), tenants, ids, issuers)
+        for path in self._tenant_files():
+            for placed in self._tenant_file(path, broker or BrokerFile()):
+                self._unlike_others(placed, ids, issuers)
+                tenants[placed.tenant.id] = placed.tenant
         if broker is not None and broker_node is not None:
             self._check_ca_bundle(broker, broker_node)
         if self.problems or broker is None or broker_node is None:
             raise self.problems.error()
-        key = self._secret_key(broker, broker_node, read_or_make_key)
+        key = self._secret_key(broker, broker_node)
         return Settings(
             base_url=broker.base_url,
             database=database_under(self.root, broker.database),
@@ -99,14 +117,32 @@ class _Loader:
 
     # --- files ---
 
-    def _read(self, path: Path) -> Table | None:
-        node, content = read(path, self.problems)
-        self.contents.append(os.fsencode(path.name) + b"\0" + content)
+    def _read(self, path: Path) -> bytes | None:
+        content = read_bytes(path, self.problems)
+        self.contents.append(os.fsencode(path.name) + b"\0" + (content or b""))
+        return content
+
+    def _parse(self, path: Path, content: bytes) -> Table | None:
+        self.loader.parsed += 1
+        node = parse(path, content, self.problems)
         if node is not None:
             self.references.resolve(node)
         return node
 
-    def _tenant_files(self) -> Iterator[Table]:
+    def _broker_file(self) -> tuple[Table | None, BrokerFile | None]:
+        path = self.config_dir / BROKER_FILE
+        content = self._read(path)
+        node = self._parse(path, content) if content is not None else None
+        if node is None:
+            return None, None
+        self.loader.positions = {key: node.keys[key] for key in node.entries}
+        broker = validate(BrokerFile, node, self.problems, self.references)
+        if broker is not None and broker == self.loader.broker:
+            broker = self.loader.broker  # the same object: comparing it with that of each file costs nothing
+        self.loader.broker = broker or self.loader.broker
+        return node, broker
+
+    def _tenant_files(self) -> list[Path]:
         folder = self.config_dir / TENANTS_FOLDER
         try:
             paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
@@ -116,7 +152,7 @@ class _Loader:
                 "",
                 f"cannot be read ({error.strerror}); a folder with a file for each tenant would be right",
             )
-            return
+            return []
         for path in paths:
             if path.suffix == ".yml":
                 self.problems.add(
@@ -125,76 +161,39 @@ class _Loader:
         files = [path for path in paths if path.suffix == ".yaml"]
         if not files:
             self.problems.add(Position(str(folder), 1, 1), "", "has no tenant; a file such as acme.yaml would be right")
-        for path in files:
-            if (node := self._read(path)) is not None:
-                yield node
+        return files
 
-    # --- tenants ---
+    def _tenant_file(self, path: Path, broker: BrokerFile) -> tuple[Placed, ...]:
+        content = self._read(path)
+        if content is None:
+            return ()
+        digest = hashlib.sha256(content).digest()
+        known = self.loader.files.get(str(path))
+        if (
+            known is not None
+            and known.digest == digest
+            and (known.broker is broker or known.broker == broker)
+            and self.references.still(known.found)
+        ):
+            self.files[str(path)] = known
+            return known.placed
+        wrong, start = len(self.problems), len(self.references.found)
+        node = self._parse(path, content)
+        if node is None:
+            return ()
+        reader = TenantReader(self.loader.types, self.problems, self.references, broker, self.root)
+        placed = tuple(reader.tenants(node))
+        if len(self.problems) == wrong:
+            found = tuple(self.references.found[start:])
+            self.files[str(path)] = ReadFile(digest, broker, found, placed)
+        return placed
 
-    def _environments(self, node: Table) -> Iterator[tuple[str, Table]]:
-        """Every environment of a tenant with its tree: the tenant's own, with the overlay merged in."""
-        base = Table(node.position, dict(node.entries), dict(node.keys))
-        environments = base.entries.pop("environments", None)
-        overlays: dict[str, Table] = {build.LIVE: Table(node.position)}
-        if isinstance(environments, Table):
-            for name, overlay in environments.entries.items():
-                if isinstance(overlay, Scalar) and overlay.plain and overlay.text in NULLS:
-                    overlay = Table(overlay.position)
-                if isinstance(overlay, Table):
-                    overlays[name] = self._without_forbidden(name, overlay)
-        if environments is not None:
-            self._validate_names(node, environments)
-        for name, overlay in overlays.items():
-            below = base
-            if name != build.LIVE:
-                # An issuer belongs to one environment: two with the same one would accept each other's tokens.
-                below = Table(base.position, {k: v for k, v in base.entries.items() if k != "issuer"}, base.keys)
-            yield name, merge(below, overlay)
+    # --- what holds between files ---
 
-    def _without_forbidden(self, name: str, overlay: Table) -> Table:
-        kept = Table(overlay.position, dict(overlay.entries), dict(overlay.keys))
-        for key in _NOT_IN_OVERLAYS:
-            if key in overlay.entries:
-                self.problems.add(
-                    overlay.keys[key],
-                    f"environments.{name}.{key}",
-                    "is the same in every environment; any other key would be right",
-                )
-                del kept.entries[key]
-        return kept
-
-    def _validate_names(self, node: Table, environments: Node) -> None:
-        """The names of the environments, by the model of the whole file."""
-        shape = shape_of_model(TenantFile)
-        data = {"tenant": "x", "environments": fit(environments, (shape.fields or {})["environments"])}
-        try:
-            TenantFile.model_validate_json(json.dumps(data), strict=True)
-        except ValidationError as error:
-            report(error, node, shape, self.problems, unresolved=self.references.unresolved)
-
-    def _tenant(
-        self,
-        environment: str,
-        node: Table,
-        broker: BrokerFile,
-        tenants: dict[TenantId, Tenant],
-        ids: dict[str, Position],
-        issuers: dict[str, Position],
-    ) -> None:
-        own = Table(node.position, {k: v for k, v in node.entries.items() if k != "connections"}, node.keys)
-        file = self._validate(TenantFile, own)
-        connections = self._connections(node.entries.get("connections"))
-        check_tenant(node, self.problems)
-        if file is None or connections is None:
-            return
-        tenant = build.tenant(file, connections, environment, broker, self.root)
-        position = node.entries["tenant"].position
-        self._once(ids, tenant.id, position, "tenant", f"makes a second tenant {tenant.id}")
-        issuer = node.entries.get("issuer")
-        self._once(
-            issuers, tenant.issuer, issuer.position if issuer else position, "issuer", "is the issuer of another tenant"
-        )
-        tenants[tenant.id] = tenant
+    def _unlike_others(self, placed: Placed, ids: dict[str, Position], issuers: dict[str, Position]) -> None:
+        tenant = placed.tenant
+        self._once(ids, tenant.id, placed.id, "tenant", f"makes a second tenant {tenant.id}")
+        self._once(issuers, tenant.issuer, placed.issuer, "issuer", "is the issuer of another tenant")
 
     def _once(self, seen: dict[str, Position], value: str, position: Position, key: str, message: str) -> None:
         first = seen.setdefault(value, position)
@@ -203,74 +202,16 @@ class _Loader:
                 position, key, f"{message} (the other: {first.file}:{first.line}); a different one would be right"
             )
 
-    def _connections(self, node: Node | None) -> list[ConnectionSettings] | None:
-        """None when any of them is wrong."""
-        if node is None or (isinstance(node, Scalar) and node.plain and node.text in NULLS):
-            return []
-        if not isinstance(node, Items):
-            self.problems.add(node.position, "connections", "is not a list; entries that begin with - would be right")
-            return None
-        found = [self._connection(item, index) for index, item in enumerate(node.items)]
-        complete = [settings for settings in found if settings is not None]
-        return complete if len(complete) == len(found) else None
-
-    def _connection(self, node: Node, index: int) -> ConnectionSettings | None:
-        if id(node) in self.connections:
-            return self.connections[id(node)][1]
-        settings = self._validate_connection(node, f"connections[{entry_id(node) or index}]")
-        self.connections[id(node)] = node, settings
-        return settings
-
-    def _validate_connection(self, node: Node, prefix: str) -> ConnectionSettings | None:
-        if not isinstance(node, Table):
-            self.problems.add(
-                node.position,
-                prefix,
-                "is no mapping; keys and values such as {id: users, type: database} would be right",
-            )
-            return None
-        type_node = node.entries.get("type")
-        if not isinstance(type_node, Scalar) or not type_node.text:
-            position = type_node.position if type_node else node.position
-            self.problems.add(
-                position, f"{prefix}.type", f"is missing; one of {', '.join(self.known_types())} would be right"
-            )
-            return None
-        try:
-            model = self.connection_settings(type_node.text)
-        except (ConfigurationError, ImportError) as error:
-            message = f"is a type that cannot be used here: {error}"
-            self.problems.add(type_node.position, f"{prefix}.type", message)
-            return None
-        if model is None:
-            known = self.known_types()
-            hint = guess(type_node.text, known)
-            listed = f"types that exist: {', '.join(known)}"
-            message = "is not a type of connection that exists; " + (
-                f"{hint} {listed}" if hint.endswith("?") else listed
-            )
-            self.problems.add(type_node.position, f"{prefix}.type", message)
-            return None
-        return self._validate(model, node, prefix)
-
     # --- values ---
 
-    def _validate(self, model: type[M], node: Table, prefix: str = "") -> M | None:
-        shape = shape_of_model(model)
-        try:
-            return model.model_validate_json(json.dumps(fit(node, shape)), strict=True)
-        except ValidationError as error:
-            report(error, node, shape, self.problems, prefix=prefix, unresolved=self.references.unresolved)
-            return None
-
-    def _secret_key(self, broker: BrokerFile, node: Table, read_or_make_key: Callable[[Path], bytes]) -> bytes:
+    def _secret_key(self, broker: BrokerFile, node: Table) -> bytes:
         if broker.secret_key is not None:
             return broker.secret_key.reveal().encode()
         path = self.root / (broker.secret_key_file or "var/secret.key")
         written = node.entries.get("secret_key_file")
         position = written.position if written else node.position
         try:
-            key = read_or_make_key(path)
+            key = self.loader.read_or_make_key(path)
             if len(key) >= SHORTEST_SECRET_KEY:
                 return key
             message = f"is too short; at least {SHORTEST_SECRET_KEY} random bytes would be right"
@@ -285,7 +226,10 @@ class _Loader:
 
     def _check_ca_bundle(self, broker: BrokerFile, node: Table) -> None:
         name = broker.egress.ca_bundle
-        if name is not None and not (self.root / name).is_file():
+        if name is None:
+            return
+        self.outside.add(self.root / name)
+        if not (self.root / name).is_file():
             _, position = find(node, ("egress", "ca_bundle"))
             self.problems.add(
                 position, "egress.ca_bundle", f"is no file ({self.root / name}); a file of certificates would be right"
@@ -293,7 +237,7 @@ class _Loader:
 
     def _version(self, key: bytes) -> str:
         """Keyed, since it is shown: a plain digest would let anybody test guesses of a short secret in it."""
-        parts = [*self.contents, *(value.encode() for value in self.references.values)]
+        parts = [*self.contents, *(one.value.encode() for one in self.references.found)]
         digest = hmac.new(key, digestmod="sha256")
         for part in parts:
             digest.update(len(part).to_bytes(8, "big") + part)

@@ -40,6 +40,9 @@ class Problems:
     def __bool__(self) -> bool:
         return bool(self._found)
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def lines(self) -> list[str]:
         """`file:line:column: key: what is wrong, what would be right`, in the order of the files."""
         lines = []

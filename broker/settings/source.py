@@ -59,19 +59,24 @@ class Unreadable(Exception):
     """The file cannot be read any further; why is among the problems."""
 
 
-def read(path: Path, problems: Problems) -> tuple[Table | None, bytes]:
-    """The tree of one file, and its bytes. None when nothing of it can be used; why is among the problems."""
+def read_bytes(path: Path, problems: Problems) -> bytes | None:
+    """The content of one file; None when it cannot be read, and why is among the problems."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        problems.add(
+            Position(str(path), 1, 1), "", f"cannot be read ({error.strerror}); a readable file would be right"
+        )
+        return None
+
+
+def parse(path: Path, content: bytes, problems: Problems) -> Table | None:
+    """The tree of one file. None when nothing of it can be used; why is among the problems."""
     name = str(path)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        problems.add(Position(name, 1, 1), "", f"cannot be read ({error.strerror}); a readable file would be right")
-        return None, b""
-    try:
-        node = _Builder(name, problems).build(_decode(content, name, problems))
+        return _Builder(name, problems).build(_decode(content, name, problems))
     except Unreadable:
-        return None, content
-    return node, content
+        return None
 
 
 def _decode(content: bytes, name: str, problems: Problems) -> str:

@@ -7,9 +7,10 @@ from urllib.parse import urlencode
 
 from flask import Blueprint
 
-from broker.core.errors import Busy, Throttled
+from broker.core.errors import Busy, PageExpired, Throttled
 from broker.core.tenant import AfterReset
 from broker.core.ticket import Purpose, TicketState
+from broker.core.transaction import Transaction
 from broker.flows.passwords import PasswordRefused
 from broker.flows.redemption import LinkRefused, Opened, Redeemed
 from broker.web.answers import away, follow, go, home_of, keep, page
@@ -146,21 +147,20 @@ def reset_post() -> AnyResponse:
 
 def home(current: Visit, done: Redeemed) -> AnyResponse:
     """And then home: `rules.reset.after` (CONTRACT 2)."""
-    flow = current.runtime.sign_in
     current.client = done.client
     if done.after is AfterReset.SIGN_IN_PAGE:
         return _to_sign_in(current, done)
     old = current.visitor
-    session, secret = flow.start_session(current.tenant, done.user, done.identity, old)
+    session, secret = current.runtime.sign_in.start_session(current.tenant, done.user, done.identity, old)
     current.jar.sign_in(secret)
     current.signed_in = session, done.user
-    waiting = done.transaction
+    waiting = _still_wanted(current, done.transaction)
     if waiting is not None:
         clean = waiting.reauthenticate() if waiting.identity is not None else waiting
         known = clean.note("password_changed", done.user.label).recognise(
             done.identity, done.user.id, done.user.epoch, session.id
         )
-        following = keep(current, waiting, flow.ask(current.tenant, known))
+        following = keep(current, waiting, current.runtime.sign_in.ask(current.tenant, known))
         if done.after is AfterReset.APP:
             return follow(current, following)
         url = f"{current.base}/continue?{urlencode({'tx': waiting.id})}"
@@ -169,6 +169,17 @@ def home(current: Visit, done: Redeemed) -> AnyResponse:
         return go(current, "/account", notice="password_changed")
     door = home_of(current, done.client) or (f"{current.base}/account" if done.client is None else None)
     return page(current, ResetDonePage(signed_in=True, continue_url=door, other_device=_elsewhere(current, done)))
+
+
+def _still_wanted(current: Visit, waiting: Transaction | None) -> Transaction | None:
+    """The login that waits, unless its app is not configured any more: the new password is saved all the same."""
+    if waiting is None:
+        return None
+    try:
+        current.belongs_to(waiting)
+    except PageExpired:
+        return None
+    return waiting
 
 
 def _elsewhere(current: Visit, done: Redeemed) -> bool:

@@ -52,7 +52,7 @@ def load(current: Visit, source: str = "form") -> Transaction:
     """The login that a page belongs to."""
     tx = current.form.get("tx", "") if source == "form" else current.query.get("tx", "")
     transaction = current.runtime.sign_in.load(current.tenant, tx, current.browser)
-    current.client = current.tenant.client(transaction.client)
+    current.belongs_to(transaction)
     return current.runtime.sign_in.rested(transaction, lambda: current.visitor)
 
 

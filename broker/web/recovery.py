@@ -32,9 +32,9 @@ def waiting(current: Visit, source: str) -> Transaction | None:
     tx = (current.form if source == "form" else current.query).get("tx", "")
     try:
         transaction = current.runtime.sign_in.load(current.tenant, tx, current.browser)
+        current.belongs_to(transaction)
     except PageExpired:
         return None
-    current.client = current.tenant.client(transaction.client)
     return current.runtime.sign_in.rested(transaction, lambda: current.visitor)
 
 

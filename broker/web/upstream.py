@@ -24,11 +24,13 @@ def callback(connection: str) -> AnyResponse:
     if request.method == "POST":
         # form_post from another site brings no Lax cookie: ask the browser to come again by GET.
         return away(f"{current.tenant.issuer}/callback/{quote(connection)}?{urlencode(current.form.pairs)}")
+    id = current.query.get("state", "").partition(".")[0]
+    waiting = current.runtime.sign_in.load(current.tenant, id, current.browser)
+    current.belongs_to(waiting)
     try:
         before, following = current.runtime.sign_in.arrive(
-            current.tenant, connection, dict(current.query), current.visitor
+            current.tenant, connection, dict(current.query), current.visitor, waiting
         )
     except ArrivalFailed as failed:
-        current.client = current.tenant.client(failed.transaction.client)
         return upstream_failed(current, failed.transaction, failed)
     return follow(current, keep(current, before, following))

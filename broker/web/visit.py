@@ -11,8 +11,10 @@ from flask import Flask, current_app, g, request
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import parse_accept_header, parse_cookie
 
-from broker.core.errors import Misdirected, NotFound
+from broker.core.errors import Misdirected, NotFound, PageExpired
+from broker.core.redirects import allowed
 from broker.core.tenant import Client, Tenant
+from broker.core.transaction import Transaction
 from broker.core.values import Session, TenantId, User
 from broker.flows.passwords import Circumstances
 from broker.flows.sign_in import Visitor
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from broker.wiring import Runtime
 
 EXTENSION = "homerealm"
+RUNTIME = "homerealm.runtime"
+"""In the WSGI environment: the Runtime of this request, from its beginning to its end."""
 
 
 class House(Protocol):
@@ -34,6 +38,13 @@ class House(Protocol):
 
     @property
     def runtime(self) -> Runtime: ...
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """What is wrong with the configuration on disk, while an earlier one runs."""
+
+    def at_version(self, version: str) -> Runtime | None:
+        """The configuration that a login began with; None when this process does not have it any more."""
 
     def render(self, content: Page, frame: Chrome) -> str: ...
 
@@ -64,6 +75,28 @@ class Visit:
     address: str
     client: Client | None = field(default=None)
     """The app behind this page: decides `form-action`, and whose name is shown."""
+
+    def belongs_to(self, transaction: Transaction) -> None:
+        """From here on this request is about a login: the configuration is the one that it began with.
+
+        What is off by now is off for it, too: it goes on with the earlier tenant within the bounds of the present one.
+        Raises `PageExpired` when the app, or the address that it is to be sent back to, is not configured any more.
+        """
+        live, client = self.tenant, self.tenant.client(transaction.client)
+        self.client = client
+        if transaction.config_version == self.runtime.settings.version:
+            return
+        uri = transaction.request.get("redirect_uri", "")
+        if client is not None and not client.internal and not allowed(
+            uri, client.redirect_uris, native=client.application_type == "native"
+        ):  # fmt: skip
+            raise PageExpired(code="client.gone")
+        earlier = house().at_version(transaction.config_version)
+        tenant = earlier.tenant(live.id) if earlier is not None else None
+        if earlier is None or tenant is None or tenant == live or tenant.issuer != live.issuer:
+            return  # the present configuration it is; the flow refuses what does not fit it
+        self.runtime, self.tenant = earlier, tenant.within(live)
+        self.client = self.tenant.client(transaction.client) or client
 
     @property
     def house(self) -> House:
@@ -140,7 +173,7 @@ def open_visit(endpoint: str | None, values: dict[str, str] | None) -> None:
 
     Raises `NotFound`, `Misdirected`, `BadRequest`.
     """
-    runtime = house().runtime
+    runtime = request.environ.get(RUNTIME) or house().runtime
     tenant = runtime.tenant(TenantId((values or {}).pop("tenant", "")))
     if tenant is None:
         raise NotFound(code="tenant.unknown")

@@ -183,20 +183,45 @@ def test_a_killed_supervisor_leaves_no_process_and_the_next_one_starts(server: H
         assert answers(server.port, "/healthz")
 
 
+def all_watch(server: Homerealm) -> bool:
+    """Both web processes and the background worker have read the configuration."""
+    return within_20_seconds(lambda: server.log.read_text().count("config.watched") == 3)
+
+
 def test_a_hang_up_reloads_a_good_configuration_and_refuses_a_broken_one(server: Homerealm) -> None:
     tenant = server.config / "tenants" / "acme.yaml"
     discovery = "/t/globex/.well-known/openid-configuration"
-    with server.serving("--workers", "1"):
+    with server.serving("--workers", "2"):
         if server.process is None:
             raise RuntimeError("not running")
+        assert all_watch(server)
+        before = below(server)
         good = tenant.read_text()
         tenant.write_text("tenant: acme\nnonsense: 1\n")
         server.process.send_signal(signal.SIGHUP)
-        assert within_20_seconds(lambda: "is not reloaded" in server.log.read_text())
+        # Two web processes and the background worker each say it, once.
+        assert within_20_seconds(lambda: server.log.read_text().count("config.refused") == 3)
         assert "acme.yaml:2:1" in server.log.read_text()
         assert answers(server.port, "/t/acme/.well-known/openid-configuration")
         tenant.write_text(good)
         (tenant.parent / "globex.yaml").write_text(good.replace("acme", "globex"))
-        assert not answers(server.port, discovery)
         server.process.send_signal(signal.SIGHUP)
-        assert within_20_seconds(lambda: answers(server.port, discovery))
+        assert within_20_seconds(lambda: server.log.read_text().count("config.reloaded") == 3)
+        assert answers(server.port, discovery)
+        assert server.log.read_text().count("config.refused") == 3
+        assert below(server) == before
+
+
+def test_a_changed_file_is_found_without_being_told_and_a_change_of_the_database_needs_a_restart(
+    server: Homerealm,
+) -> None:
+    with server.serving("--workers", "2"):
+        assert all_watch(server)
+        good = (server.config / "tenants" / "acme.yaml").read_text()
+        (server.config / "tenants" / "globex.yaml").write_text(good.replace("acme", "globex"))
+        assert within_20_seconds(lambda: server.log.read_text().count("config.reloaded") == 3)
+        assert answers(server.port, "/t/globex/.well-known/openid-configuration")
+        broker = server.config / "broker.yaml"
+        broker.write_text(broker.read_text().replace("var/homerealm.db", "var/other.db"))
+        assert within_20_seconds(lambda: server.log.read_text().count("config.refused") == 3)
+        assert "database: changed, which needs a restart" in server.log.read_text()

@@ -1,0 +1,237 @@
+"""A changed configuration takes the place of the one that runs: validated whole, and swapped whole.
+
+Every process watches by itself; nothing coordinates them. What went out of use stays for as long as a login may live
+that began with it. See docs/decisions/reload.md.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from broker import wiring
+from broker.core.errors import ConfigurationError
+from broker.core.tenant import Settings
+from broker.settings.load import BRANDING_FOLDER, BROKER_FILE, TENANTS_FOLDER, Loader
+from broker.settings.watch import Fingerprint, fingerprint
+from broker.wiring import Runtime
+
+BELL = "HOMEREALM_RELOAD_BELL"
+"""The path of a file that `homerealm serve` touches on SIGHUP: every process of it then reads the configuration."""
+TICK = 0.25
+"""Seconds between two looks at the bell."""
+LOOK = 0.5
+"""Seconds between two looks at the files. What changed must look the same twice: an editor may be in the middle."""
+EARLIER = 8
+"""How many configurations that went out of use are kept, at most."""
+NEED_A_RESTART = ("base_url", "database", "key_value", "secret_key")
+
+log = structlog.get_logger("homerealm.config")
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A configuration that went out of use, and until when a login may live that began with it."""
+
+    runtime: Runtime
+    until: datetime
+
+
+class Live:
+    """The Runtime of the moment. `runtime` is one reference, swapped whole: take it once a request."""
+
+    def __init__(self, runtime: Runtime, loader: Loader | None = None, *, url_prefix: str = "") -> None:
+        """Without a `loader` nothing ever changes."""
+        self.runtime = runtime
+        self.refused: tuple[str, ...] = ()
+        """What is wrong with the files, while they are not those that run."""
+        self.swapping: Callable[[Runtime], None] = lambda _: None
+        """Called before a Runtime becomes the current one, and again when a file such as a logo changed."""
+        self._loader = loader
+        self._prefix = url_prefix
+        self._earlier: dict[str, Earlier] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._seen = self._fingerprint()
+        self._settling: Fingerprint | None = None
+        self._looked = 0.0
+        self._rung = _rung()
+
+    @classmethod
+    def open(
+        cls,
+        config: str | Path | None = None,
+        *,
+        url_prefix: str = "",
+        environ: Mapping[str, str] = os.environ,
+        **engines: Any,
+    ) -> Live:
+        """Read a configuration folder and connect to its stores. Raises as `wiring.build`."""
+        loader = wiring.loader(wiring.config_folder(config), environ)
+        settings = wiring.below(loader.load(), url_prefix)
+        return cls(Runtime(settings, wiring.open_engines(settings, **engines)), loader, url_prefix=url_prefix)
+
+    # --- Versions -----------------------------------------------------------------------------------------------
+
+    def at_version(self, version: str) -> Runtime | None:
+        """The configuration that a login began with; None when this process does not have it (any more)."""
+        current = self.runtime
+        if version == current.settings.version:
+            return current
+        found = self._earlier.get(version)
+        return found.runtime if found is not None and found.until > current.clock.now() else None
+
+    def _keep(self, old: Runtime) -> None:
+        now = old.clock.now()
+        longest = max((one.rules.lifetimes.transaction for one in old.settings.tenants.values()), default=timedelta())
+        alive = [*((version, one) for version, one in self._earlier.items() if one.until > now)]
+        alive.append((old.settings.version, Earlier(old, now + longest)))
+        self._earlier = dict(alive[-EARLIER:])
+
+    # --- Reloading ----------------------------------------------------------------------------------------------
+
+    def reload(self) -> bool:
+        """Take what the files say now, if it is right. True when another configuration runs now.
+
+        What is wrong is logged with its positions, once for each change, and the one that runs stays.
+        """
+        with self._lock:
+            return self._reload() if self._loader is not None else False
+
+    def _reload(self) -> bool:
+        before, started = self.runtime, time.process_time()
+        self._settling = None
+        self._seen, outside = self._fingerprint(), self._outside()
+        try:
+            settings = self._load(before.settings)
+        except ConfigurationError as error:
+            if self.refused != tuple(error.problems):
+                self.refused = tuple(error.problems)
+                log.error("config.refused", problems=error.problems, version=before.settings.version)
+            return False
+        finally:
+            # Files that are referred to since now. What could not be read is watched, too: it may come.
+            now = self._outside()
+            kept = {path: one for path, one in self._seen.items() if path not in outside or path in now}
+            self._seen = {**fingerprint((), (path for path in now if path not in kept)), **kept}
+        if self.refused:
+            self.refused = ()
+            log.info("config.accepted", version=settings.version)
+        if settings.version == before.settings.version:
+            self.swapping(before)  # a logo may have changed, which no version counts
+            return False
+        after = wiring.successor(before, settings)
+        self._keep(before)
+        self.swapping(after)
+        self.runtime = after
+        milliseconds = round((time.process_time() - started) * 1000)
+        log.info("config.reloaded", version=settings.version, before=before.settings.version,
+                 tenants=_changed(before.settings, settings), cpu_ms=milliseconds)  # fmt: skip
+        return True
+
+    def _load(self, running: Settings) -> Settings:
+        """Raises `ConfigurationError`, also for what only a restart can change."""
+        if self._loader is None:
+            return running
+        settings = wiring.below(self._loader.load(), self._prefix)
+        wrong = []
+        for key in NEED_A_RESTART:
+            if getattr(settings, key) != getattr(running, key):
+                written = "secret_key_file" if key not in self._loader.positions and key == "secret_key" else key
+                place = self._loader.positions.get(written) or f"{self._loader.config_dir / BROKER_FILE}:1:1"
+                wrong.append(f"{place}: {written}: changed, which needs a restart; what runs has the earlier one")
+        if wrong:
+            raise ConfigurationError(wrong)
+        return settings
+
+    # --- Watching -----------------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Look at the files from now on, in a thread that ends with this object, or with `close`."""
+        if self._loader is None:
+            return
+        self._begin()
+        log.info("config.watched", version=self.runtime.settings.version)
+        this = weakref.ref(self)
+        # A server that loads the app before it forks leaves the thread behind.
+        os.register_at_fork(after_in_child=lambda: _begin_again(this))
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        this = weakref.ref(self)
+        threading.Thread(target=_watch, args=(this, self._stop), name="config-watch", daemon=True).start()
+
+    def look(self, *, now: float) -> None:
+        """One look; `now` in seconds of any steady clock."""
+        rung = _rung()
+        if rung != self._rung:
+            self._rung = rung
+            self.reload()
+        elif now - self._looked >= LOOK:
+            self._looked = now
+            self._look_at_files()
+
+    def _look_at_files(self) -> None:
+        found = self._fingerprint()
+        if found == self._seen:
+            self._settling = None
+        elif found == self._settling:
+            self.reload()
+        else:
+            self._settling = found
+
+    def _fingerprint(self) -> Fingerprint:
+        if self._loader is None:
+            return {}
+        folder = self._loader.config_dir
+        files = (str(folder / BROKER_FILE), *self._outside())
+        return fingerprint((folder / TENANTS_FOLDER, folder / BRANDING_FOLDER), files)
+
+    def _outside(self) -> frozenset[str]:
+        return frozenset(map(str, self._loader.outside)) if self._loader is not None else frozenset()
+
+    def close(self) -> None:
+        """Stop watching, and let go of the engines."""
+        self._stop.set()
+        self.runtime.close()
+
+
+def _watch(this: weakref.ref[Live], stop: threading.Event) -> None:
+    while not stop.wait(TICK):
+        live = this()
+        if live is None:
+            return
+        try:
+            live.look(now=time.monotonic())
+        except Exception:
+            log.exception("config.watch_failed")
+        del live
+
+
+def _begin_again(this: weakref.ref[Live]) -> None:
+    live = this()
+    if live is not None and not live._stop.is_set():
+        live._begin()
+
+
+def _rung() -> int:
+    path = os.environ.get(BELL)
+    try:
+        return Path(path).stat().st_mtime_ns if path else 0
+    except OSError:
+        return 0
+
+
+def _changed(old: Settings, new: Settings) -> list[str]:
+    """Tenants that came, went or changed, at most 20 of them."""
+    ids = dict.fromkeys([*old.tenants, *new.tenants])
+    return [str(id) for id in ids if old.tenants.get(id) != new.tenants.get(id)][:20]
