@@ -16,6 +16,7 @@ from typing import Protocol
 
 import structlog
 
+from broker.core.chain import Mark
 from broker.core.errors import BrokerError, ConfigurationError, InvalidIdentifier, Unavailable
 from broker.core.identifiers import parse_email
 from broker.core.mail import Job, JobKind, MailKind
@@ -34,6 +35,8 @@ FIRST_RETRY = timedelta(seconds=2)
 LONGEST_RETRY = timedelta(hours=1)
 GIVE_UP = timedelta(days=2)
 MAINTENANCE = timedelta(minutes=1)
+SEALING = timedelta(seconds=1)
+"""How long a row of the audit log waits for its place in the chain."""
 KEPT = timedelta(days=30)
 """How long what is finished or expired can still be looked up."""
 
@@ -48,6 +51,10 @@ class Works(Protocol):
 
 class Rotates(Protocol):
     def rotate_due(self, tenants: Iterable[Tenant]) -> int: ...
+
+
+class Seals(Protocol):
+    def seal(self) -> Mark | None: ...
 
 
 class WorkerRuntime(Protocol):
@@ -70,6 +77,8 @@ class WorkerRuntime(Protocol):
     def transports(self) -> Callable[[str], Transport]: ...
     @property
     def signing(self) -> Rotates: ...
+    @property
+    def ledger(self) -> Seals: ...
 
 
 class Worker:
@@ -78,6 +87,7 @@ class Worker:
     def __init__(self, runtime: WorkerRuntime | Callable[[], WorkerRuntime]) -> None:
         self._runtime = runtime
         self._maintained_at: datetime | None = None
+        self._sealed_at: datetime | None = None
 
     @property
     def runtime(self) -> WorkerRuntime:
@@ -89,6 +99,7 @@ class Worker:
             try:
                 worked = self._batch(stop)
                 self._maintain()
+                self._seal()
             except Exception as error:
                 worked = 0
                 log.error("worker.failed", error=_short(error), exc_info=not isinstance(error, Unavailable))
@@ -185,6 +196,16 @@ class Worker:
         log.error("job.dead", job=job.id, kind=job.kind.value, tenant=job.tenant, error=_short(error))
         with runtime.database.writing() as work:
             work.outbox.dead(job.id, _short(error), runtime.clock.now())
+
+    def _seal(self) -> None:
+        """The end of the chain goes into the log as well: elsewhere, nobody who owns the database can change it."""
+        runtime = self.runtime
+        now = runtime.clock.now()
+        # Also after the clock went back.
+        if self._sealed_at is None or not timedelta() <= now - self._sealed_at < SEALING:
+            self._sealed_at = now
+            if (head := runtime.ledger.seal()) is not None:
+                log.info("audit.sealed", place=head.place, hash=head.hash)
 
     def _maintain(self) -> None:
         """Once a minute: signing keys that are due to be made, to sign, or to go; and rows that nobody needs."""

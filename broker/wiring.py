@@ -36,6 +36,7 @@ from broker.core.values import ConnectionId, TenantId
 from broker.flows.accounts import Accounts
 from broker.flows.desk import Desk
 from broker.flows.guard import Guard
+from broker.flows.ledger import Ledger
 from broker.flows.means import Means
 from broker.flows.passwords import Passwords
 from broker.flows.recovery import Recovery
@@ -136,6 +137,7 @@ class Runtime:
         self.recovery_mail = RecoveryMail(means)
         self.redemption = Redemption(means, self.guard, self.passwords)
         self.desk = Desk(means, self.passwords, self.recovery_mail)
+        self.ledger = Ledger(engines.database, engines.clock, engines.vault)
         self.signing: Signing = before.signing if before else Signing(engines.database, engines.clock)
         self.provider = Provider(
             clock=engines.clock,

@@ -32,6 +32,11 @@ class Action(StrEnum):
     REFRESH_REUSED = "refresh.reused"
     KEY_ADDED = "key.added"
     KEY_RETIRED = "key.retired"
+    USER_LINKED = "user.linked"
+    USER_UNLINKED = "user.unlinked"
+    CONFIGURATION_CHANGED = "configuration.changed"
+    AUDIT_EXPORTED = "audit.exported"
+    AUDIT_ARCHIVED = "audit.archived"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class SqlUnitOfWork:
 
     @property
     def audit(self) -> SqlAudit:
-        return SqlAudit(self._statements)
+        return SqlAudit(self._statements, self._vault)
 
     @property
     def consents(self) -> SqlConsents:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, inspect, text
 from broker.core.ports import Clock, Entropy
 from broker.stores.sql.engine import Engines
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest file in migrations/versions. A test compares the two."""
 MARKER = "marker"
 """The row of `meta` that tells one database from another."""

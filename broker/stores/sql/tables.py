@@ -207,7 +207,13 @@ audit = Table(
     Column("target", Key, nullable=False),
     Column("detail", Text, nullable=False),
     Column("reference", Text, nullable=False),
+    # The chain (core/chain): empty until the worker has sealed the row.
+    Column("place", Number),
+    Column("hash", Text),
+    Column("seal", Text),
     Index("ix_audit_directory_number", "directory", "number"),
+    Index("ix_audit_place", "place", unique=True),
+    Index("ix_audit_reference", "reference"),
     Index("ix_audit_directory_target_number", "directory", "target", "number"),
     # A number is never given twice, not even when the last row was removed by hand.
     sqlite_autoincrement=True,

@@ -63,6 +63,8 @@ WRITES: dict[str, Callable[[UnitOfWork], object]] = {
     "outbox.dead": lambda work: work.outbox.dead("job-1", "", START),
     "outbox.sweep": lambda work: work.outbox.sweep(START),
     "audit.write": lambda work: work.audit.write(an_event(START)),
+    "audit.seal": lambda work: work.audit.seal(),
+    "audit.forget": lambda work: work.audit.forget(1),
     "consents.grant": lambda work: work.consents.grant(ADA, SHOP, frozenset({"openid"}), START),
     "consents.revoke": lambda work: work.consents.revoke(ADA, SHOP),
     "keys.add": lambda work: work.keys.add(a_signing_key(START)),
@@ -154,7 +156,7 @@ class DatabaseContract(Stored):
 
     def test_every_method_that_changes_something_is_in_the_list_of_writes(self, database: Database) -> None:
         reads = {
-            "audit.read",
+            *(f"audit.{name}" for name in ("chained", "ends", "read", "search", "unsealed")),
             "consents.granted",
             "keys.of",
             "outbox.depth",
