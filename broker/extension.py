@@ -36,25 +36,28 @@ class Front:
 class Broker:
     """A Flask extension.
 
-    `config` is a configuration folder (default: `$HOMEREALM_CONFIG`, else `./config`), or a `Runtime` that was built
-    elsewhere and stays as it is. A folder is watched: what changes there holds within two seconds.
+    `config` is a configuration folder (default: `$HOMEREALM_CONFIG`, else `./config`), or what was built elsewhere: a
+    `Runtime`, which stays as it is, or a `Live`. A folder is watched: what changes there holds within two seconds.
     `url_prefix` is where it lies in the host app; `base_url` need not repeat it.
     Raises `ConfigurationError` with every mistake in the configuration. `init_app` raises `RuntimeError` for an app
     that has a broker already.
     """
 
     def __init__(
-        self, app: Flask | None = None, *, config: str | Path | Runtime | None = None, url_prefix: str = ""
+        self, app: Flask | None = None, *, config: str | Path | Runtime | Live | None = None, url_prefix: str = ""
     ) -> None:
         self.url_prefix = f"/{url_prefix.strip('/')}" if url_prefix.strip("/") else ""
-        fixed = isinstance(config, Runtime)
-        self.live = Live(config) if isinstance(config, Runtime) else Live.open(config, url_prefix=self.url_prefix)
+        ours = not isinstance(config, Runtime | Live)
+        if isinstance(config, Live):
+            self.live = config
+        else:
+            self.live = Live(config) if isinstance(config, Runtime) else Live.open(config, url_prefix=self.url_prefix)
         templates = resources.templates()
         self.assets = Assets(templates / "static", f"{self.url_prefix}/static")
         self.renderer = Renderer(templates, self.assets)
         self._front(self.live.runtime)
-        if not fixed:
-            self.live.swapping = self._front
+        self.live.swapping = self._front
+        if ours:
             self.live.watch()
         if app is not None:
             self.init_app(app)

@@ -17,13 +17,14 @@ from broker.core.tenant import Tenant
 from broker.core.values import Actor, TenantId, User
 from broker.demo.relying_party import create_relying_party
 from broker.extension import Broker
+from broker.reload import Live
 from broker.schedule import Worker
 from broker.services.hashing import Argon2Hasher
 from broker.testing.clock import FixedClock
 from broker.testing.entropy import SeededEntropy
 from broker.testing.mailbox import Mailbox
 from broker.testing.world import Browser, World, WorldFetcher
-from broker.wiring import Engines, Runtime, load_settings, open_engines
+from broker.wiring import Engines, Runtime, below, loader, open_engines
 
 PASSWORD = "correct horse battery staple"
 """Everybody's, until a story changes it."""
@@ -105,9 +106,22 @@ class House:
 
     base: str
     app: Flask
-    runtime: Runtime
+    live: Live
     mailbox: Mailbox
     worker: Worker
+
+    @property
+    def runtime(self) -> Runtime:
+        return self.live.runtime
+
+    @property
+    def config(self) -> Path:
+        return Path(self.runtime.settings.config_dir)
+
+    def write(self, yaml: str, name: str = "tenants/acme.yaml") -> bool:
+        """Change a file of the configuration, and reload it; whether it was taken."""
+        (self.config / name).write_text(yaml)
+        return self.live.reload()
 
     def tenant(self, id: str) -> Tenant:
         found = self.runtime.tenant(TenantId(id))
@@ -173,16 +187,17 @@ class Town:
         (config / "broker.yaml").write_text(text)
         for id, yaml in tenants.items():
             (config / "tenants" / f"{id}.yaml").write_text(yaml)
-        settings = load_settings(config, url_prefix=base.removeprefix(host))
+        prefix, reader = base.removeprefix(host), loader(config)
+        settings = below(reader.load(), prefix)
         engines = open_engines(
             settings, clock=self.clock, entropy=SeededEntropy(f"{self.seed}-{name}"), fetcher=self.fetcher,
             hasher=Argon2Hasher(workers=1, memory_kib=8, time_cost=1),
         )  # fmt: skip
         self.closing.append(engines)
-        runtime = Runtime(settings, engines)
-        app = host_app(runtime) if base != host else create_app(runtime)
+        live = Live(Runtime(settings, engines), reader, url_prefix=prefix)
+        app = host_app(live) if base != host else create_app(live)
         mailbox = Mailbox(Path(settings.root) / "var" / "mail")
-        return House(base, app, runtime, mailbox, Worker(runtime))
+        return House(base, app, live, mailbox, Worker(lambda: live.runtime))
 
     def browser(self, address: str = "192.0.2.1") -> Browser:
         return Browser(self.world, clock=self.clock, address=address)
@@ -201,7 +216,7 @@ class Town:
             engines.close()
 
 
-def host_app(runtime: Runtime) -> Flask:
+def host_app(config: Runtime | Live) -> Flask:
     """Somebody's Flask app with a layout, a session and a CSRFProtect of its own, and the broker at /sso."""
     from flask_wtf import CSRFProtect
     from jinja2 import DictLoader
@@ -210,7 +225,7 @@ def host_app(runtime: Runtime) -> Flask:
     app.config.update(SECRET_KEY="somebody's", TESTING=False)
     app.jinja_loader = DictLoader({"layout.html": "<title>not ours</title>", "pages/login.html": "not ours either"})
     CSRFProtect(app)
-    Broker(app, config=runtime, url_prefix="/sso")
+    Broker(app, config=config, url_prefix="/sso")
 
     @app.get("/")
     def home() -> str:
