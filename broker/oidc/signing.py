@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from string import ascii_letters, digits
 from threading import Lock
 from typing import Any
 
-import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -46,6 +46,8 @@ MAX_TOKEN = 8 * 1024
 """Characters of a token that is looked at at all."""
 
 MAX_HEADER = 512
+REMEMBERED = 2048
+"""Tokens whose signature is not looked at again; up to twice as many for a while."""
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
@@ -81,6 +83,29 @@ class Ring:
         return max(usable, key=lambda one: (one.key.active_from, one.key.kid), default=None)
 
 
+class GoodSignatures:
+    """Digests of tokens whose signature was found good, or made here, each with the key that it is of.
+
+    It spares a calculation whose result cannot change: these very bytes, this very key. Nothing else is remembered:
+    whether the key is still ours, the token's time, revocation, grant, person and client are looked at at every use
+    (docs/decisions/remembered-signatures.md).
+    """
+
+    def __init__(self, size: int = REMEMBERED) -> None:
+        self._size = size
+        self._young: dict[bytes, PublicKey] = {}
+        self._old: dict[bytes, PublicKey] = {}
+
+    def has(self, token: bytes, key: PublicKey) -> bool:
+        digest = hashlib.sha256(token).digest()
+        return self._young.get(digest) is key or self._old.get(digest) is key
+
+    def add(self, token: bytes, key: PublicKey) -> None:
+        if len(self._young) >= self._size:
+            self._old, self._young = self._young, {}
+        self._young[hashlib.sha256(token).digest()] = key
+
+
 class Signing:
     """Signs and verifies what is ours: ID tokens and access tokens."""
 
@@ -89,37 +114,51 @@ class Signing:
         self._clock = clock
         self._rings: dict[str, Ring] = {}
         self._making = Lock()
+        self._good = GoodSignatures()
 
     # --- Using the keys -----------------------------------------------------------------------------------------
 
-    def sign(self, tenant: str, algorithm: str, claims: Mapping[str, Any], typ: str = "JWT") -> str:
-        """A signed token with the `kid` in its header. Raises `ValueError` for an algorithm that we have no keys of."""
+    def sign(
+        self, tenant: str, algorithm: str, claims: Mapping[str, Any], typ: str = "JWT", *, comes_back: bool = False
+    ) -> str:
+        """A signed token with the `kid` in its header. Raises `ValueError` for an algorithm that we have no keys of.
+
+        `comes_back`: it will be shown to us soon, so its signature is remembered as good.
+        """
         signer = self._signer(tenant, algorithm)
         # What PyJWT's `encode` does, without its checks of headers and claims, which are ours.
         header = _header(algorithm, signer.key.kid, typ)
-        payload = urlsafe_b64encode(json.dumps(claims, separators=(",", ":")).encode()).rstrip(b"=")
+        payload = urlsafe_b64encode(_compact(claims).encode()).rstrip(b"=")
         signature = _ALGORITHMS[algorithm].sign(header + b"." + payload, signer.private)
-        return b".".join((header, payload, urlsafe_b64encode(signature).rstrip(b"="))).decode("ascii")
+        token = b".".join((header, payload, urlsafe_b64encode(signature).rstrip(b"=")))
+        if comes_back:
+            self._good.add(token, signer.public)
+        return token.decode("ascii")
 
     def verify(self, tenant: str, token: str, typ: str) -> Mapping[str, Any] | None:
         """The claims of a token that this tenant signed, or None. Its times are the caller's business.
 
         The algorithm is the key's, never the header's choice, and the type must be the one that is expected: an
-        access token is no ID token (RFC 8725 3.11).
+        access token is no ID token (RFC 8725 3.11). That the header is, byte for byte, the one that we write says
+        both, and that there is nothing else in it.
         """
         if len(token) > MAX_TOKEN or not token.isascii():
             return None
+        raw = token.encode("ascii")
+        signed, _, signature = raw.rpartition(b".")
+        header, _, payload = signed.partition(b".")
         try:
-            found = self._by_kid(tenant, _kid(token.partition(".")[0]))
-            if found is None:
+            found = self._by_kid(tenant, _kid(header))
+            if found is None or header != _header(found.key.algorithm, found.key.kid, typ):
                 return None
-            verified = _JWS.decode_complete(token, found.public, [found.key.algorithm])
-            header, claims = verified["header"], json.loads(verified["payload"])
-            if header.get("alg") != found.key.algorithm or header.get("typ") != typ or not isinstance(claims, dict):
-                return None
-            return claims
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            if not self._good.has(raw, found.public):
+                if not _ALGORITHMS[found.key.algorithm].verify(signed, found.public, _decoded(signature)):
+                    return None
+                self._good.add(raw, found.public)
+            claims = json.loads(_decoded(payload))
+        except (ValueError, TypeError, RecursionError):
             return None
+        return claims if isinstance(claims, dict) else None
 
     def public_jwks(self, tenant: str) -> bytes:
         """The JWK set (RFC 7517): every key that signs, will sign, or signed what may still be shown to us."""
@@ -253,25 +292,33 @@ class Signing:
 
 
 @lru_cache(maxsize=1024)
-def _kid(header: str) -> object:
+def _kid(header: bytes) -> object:
     """Which key a token asks for, from its first segment. Nothing else is believed before the signature is verified."""
     if len(header) > MAX_HEADER:
         raise ValueError("the header of a token of ours is short")
-    content = json.loads(urlsafe_b64decode(header + "=" * (-len(header) % 4)))
+    content = json.loads(_decoded(header))
     return content.get("kid") if isinstance(content, dict) else None
 
 
 @lru_cache(maxsize=1024)
 def _header(algorithm: str, kid: str, typ: str) -> bytes:
     header = {"alg": algorithm, "kid": kid, "typ": typ}
-    return urlsafe_b64encode(json.dumps(header, separators=(",", ":")).encode()).rstrip(b"=")
+    return urlsafe_b64encode(_compact(header).encode()).rstrip(b"=")
 
 
+def _decoded(segment: bytes) -> bytes:
+    """Raises `ValueError` for what is not URL-safe base64 without padding (RFC 7515 2)."""
+    if segment.translate(None, _URL_SAFE):
+        raise ValueError("not URL-safe base64")
+    return urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))
+
+
+_URL_SAFE = (ascii_letters + digits + "-_").encode()
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 _ALGORITHMS: Mapping[str, Any] = {
     "RS256": RSAAlgorithm(RSAAlgorithm.SHA256),
     "ES256": ECAlgorithm(ECAlgorithm.SHA256),
 }
-_JWS = jwt.PyJWS(algorithms=list(ALGORITHMS))
 
 
 def _newest(keys: Iterable[SigningKey], algorithm: str) -> SigningKey | None:

@@ -55,12 +55,11 @@ def access_token(backing: Backing, tenant: Tenant, client: Client, scope: str, g
     if grant is not None:
         expires = min(expires, grant.expires_at)
     audience = client.access_token_audience or tenant.issuer
-    openid = "openid" in scope.split() and audience != tenant.issuer
+    openid = "openid" in scope.split()  # then userinfo is what it is for
     claims: dict[str, Any] = {
         "iss": tenant.issuer,
         "sub": grant.user if grant is not None else client.client_id,
-        # With openid it is meant for our userinfo endpoint as well.
-        "aud": [audience, tenant.issuer] if openid else audience,
+        "aud": [audience, tenant.issuer] if openid and audience != tenant.issuer else audience,
         "client_id": client.client_id,
         "iat": int(now.timestamp()),
         "exp": int(expires.timestamp()),
@@ -72,7 +71,7 @@ def access_token(backing: Backing, tenant: Tenant, client: Client, scope: str, g
         claims |= {"gid": grant.id, "auth_time": int(grant.authenticated_at.timestamp()), "acr": acr(grant)}
         if grant.session is not None:
             claims["sid"] = grant.session
-    token = backing.signing.sign(tenant.id, ACCESS_TOKEN_ALGORITHM, claims, ACCESS_TOKEN)
+    token = backing.signing.sign(tenant.id, ACCESS_TOKEN_ALGORITHM, claims, ACCESS_TOKEN, comes_back=openid)
     return token, claims["exp"] - claims["iat"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,12 +11,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import load_der_private_key
 from joserfc import jws
 from joserfc.jwk import KeySet
+from jwt.algorithms import ECAlgorithm
 
 from broker.core.tenant import Tenant
 from broker.core.values import Actor, TenantId
-from broker.oidc.signing import OVERLAP, PERIOD, REFRESH, RETENTION, Signing
+from broker.oidc.signing import OVERLAP, PERIOD, REFRESH, RETENTION, GoodSignatures, Signing
 from broker.services.secrets import SecretVault
 from broker.stores.sql.database import SqlDatabase
 from broker.testing.clock import FixedClock
@@ -226,3 +230,45 @@ def test_a_token_is_no_token_of_another_type_tenant_or_algorithm(keys: Keys) -> 
     assert signing.verify("globex", token, "at+jwt") is None
     with pytest.raises(ValueError, match="no keys for HS256"):
         signing.sign("acme", "HS256", {})
+
+
+def test_a_remembered_signature_is_of_these_very_bytes(keys: Keys) -> None:
+    """Whoever has a good token cannot change one character of it, whether its maker remembers it or not."""
+    maker, other = keys.process(), keys.process()
+    token = maker.sign("acme", "ES256", {"sub": "ada"}, "at+jwt", comes_back=True)
+    head, payload, signature = token.split(".")
+    for process in (maker, other):
+        for _ in range(2):
+            assert process.verify("acme", token, "at+jwt") == {"sub": "ada"}
+        grace = urlsafe_b64encode(b'{"sub":"grace"}').rstrip(b"=").decode()
+        swapped = signature[1] + signature[0] + signature[2:]
+        bad = [f"{head}.{grace}.{signature}", f"{head}.{payload}.{swapped}", f"{head}.{payload}.", f"{head}.{payload}",
+               f"{token}.", f"{token}=", f".{token}", f"{head}.{payload}.{signature[:-2]}"]  # fmt: skip
+        for attempt in bad:
+            assert process.verify("acme", attempt, "at+jwt") is None, attempt
+
+
+def test_a_header_that_is_not_ours_is_refused_even_when_our_key_signed_it(keys: Keys) -> None:
+    """`crit`, `jku`, `jwk`, another order: whoever had our key would have to write what we write."""
+    signing = keys.process()
+    made = header(signing.sign("acme", "ES256", {}))
+    with keys.database.reading() as work:
+        key = next(one for one in work.keys.of("acme") if one.kid == made["kid"])
+    for change in ({"crit": ["exp"]}, {"jku": "https://evil.test"}, {"b64": False}, {}):
+        text = json.dumps({"typ": "JWT", **made, **change}, separators=(",", ":"))
+        signed = urlsafe_b64encode(text.encode()).rstrip(b"=") + b"." + urlsafe_b64encode(b"{}").rstrip(b"=")
+        private = load_der_private_key(key.private, None)
+        raw = ECAlgorithm(ECAlgorithm.SHA256).sign(signed, private)
+        token = (signed + b"." + urlsafe_b64encode(raw).rstrip(b"=")).decode()
+        assert signing.verify("acme", token, "JWT") is None, text
+
+
+def test_the_memory_of_signatures_is_bounded_and_forgets_the_oldest() -> None:
+    memory, key = GoodSignatures(size=10), generate_private_key(SECP256R1()).public_key()
+    tokens = [b"%d" % number for number in range(100)]
+    for token in tokens:
+        memory.add(token, key)
+        assert memory.has(token, key)
+    assert 10 <= sum(memory.has(token, key) for token in tokens) <= 20
+    other = generate_private_key(SECP256R1()).public_key()
+    assert not memory.has(tokens[-1], other), "a good signature is good for one key"

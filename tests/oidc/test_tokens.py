@@ -9,7 +9,9 @@ from datetime import timedelta
 
 import pytest
 
+from broker.core.values import Actor
 from broker.oidc.provider import Answer
+from broker.oidc.signing import REFRESH, Signing
 from tests.oidc.op import CALLBACK, ISSUER, SECRET, VERIFIER, Op, body, header
 
 
@@ -148,6 +150,36 @@ def test_everything_older_is_dead_at_once_when(op: Op, happens: Callable[[Op], N
     assert body(op.exchange(code))["error"] == error
     seen = op.post("introspect", {"token": tokens["access_token"]}, client="forum")
     assert body(seen) == {"active": False}
+
+
+def expire(op: Op, _: str) -> None:
+    op.clock.advance(op.tenant.rules.lifetimes.access_token)
+
+
+def revoke(op: Op, token: str) -> None:
+    assert op.post("revoke", {"token": token}).status == 200
+
+
+def lose_the_key(op: Op, _: str) -> None:
+    op.signing.rotate(op.tenant, Actor.command_line("ops"), at_once=True)
+
+
+def lose_the_key_elsewhere(op: Op, _: str) -> None:
+    Signing(op.database, op.clock).rotate(op.tenant, Actor.command_line("ops"), at_once=True)
+    op.clock.advance(REFRESH)
+
+
+@pytest.mark.parametrize("happens", [expire, revoke, lose_the_key, lose_the_key_elsewhere])
+def test_a_token_whose_signature_is_remembered_is_refused_at_once_when(
+    op: Op, happens: Callable[[Op, str], None]
+) -> None:
+    """docs/decisions/remembered-signatures.md; block, epoch, client and connection are in the test above."""
+    token = op.tokens(scope="openid offline_access")["access_token"]
+    for _ in range(2):
+        assert op.userinfo(token).status == 200
+    happens(op, token)
+    assert op.userinfo(token).status == 401
+    assert body(op.post("introspect", {"token": token})) == {"active": False}
 
 
 def test_tokens_of_one_tenant_are_nothing_at_another(op: Op) -> None:
