@@ -15,6 +15,7 @@ from broker.core.tenant import Settings, Tenant
 from broker.core.values import TenantId
 from broker.reload import Live
 from broker.web.assets import Asset, Assets
+from broker.web.lane import Lane
 from broker.web.pages import Chrome, Page
 from broker.web.protocol import Protocol
 from broker.web.render import Renderer
@@ -68,10 +69,11 @@ class Broker:
             raise RuntimeError("this app has a broker already; one broker serves as many tenants as there are")
         app.extensions[EXTENSION] = self
         web.register(app, self.url_prefix)
-        app.wsgi_app = OwnHosts(Protocol(app.wsgi_app, self, self.url_prefix), self)  # type: ignore[method-assign]
-        self._leave_our_forms_alone(app)
+        hook = self._leave_our_forms_alone(app)
+        lane = Lane(app, self, self.url_prefix, [hook])
+        app.wsgi_app = OwnHosts(Protocol(lane, self, self.url_prefix), self)  # type: ignore[method-assign]
 
-    def _leave_our_forms_alone(self, app: Flask) -> None:
+    def _leave_our_forms_alone(self, app: Flask) -> Callable[[], None]:
         """A CSRFProtect of the host app would refuse our forms, which carry a token of their own (ARCHITECTURE 4).
 
         It may be made after us, so it is told before its first check.
@@ -85,6 +87,7 @@ class Broker:
 
         exempt()
         app.before_request_funcs.setdefault(None, []).insert(0, exempt)
+        return exempt
 
     def _front(self, runtime: Runtime) -> None:
         """One reference, swapped whole."""

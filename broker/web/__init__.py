@@ -36,7 +36,7 @@ def _with_cookies(response: Response) -> Response:
     """Cookies that a view asked for leave with its answer."""
     current = g.get("homerealm_visit")
     if current is not None:
-        current.jar.apply(response)
+        response.headers.extend(current.jar.lines())
     return response
 
 

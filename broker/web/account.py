@@ -21,7 +21,7 @@ from broker.web.pages_account import AccountNotice, AccountPage, AccountPassword
 from broker.web.visit import Visit, visit
 
 if TYPE_CHECKING:
-    from werkzeug.wrappers import Response as AnyResponse
+    from broker.web.reply import AnyReply
 
 views = Blueprint("homerealm_account", __name__)
 
@@ -35,7 +35,7 @@ def _me(current: Visit) -> tuple[Session, User]:
 
 
 @views.get("/account")
-def account() -> AnyResponse:
+def account() -> AnyReply:
     current = visit()
     known = current.signed_in
     if known is None:
@@ -73,7 +73,7 @@ def _sessions(current: Visit, session: Session, user: User) -> tuple[SessionRow,
 
 
 @views.post("/account/sessions")
-def end_one() -> AnyResponse:
+def end_one() -> AnyReply:
     current = visit()
     form = SessionForm.of(current)
     session, user = _me(current)
@@ -84,7 +84,7 @@ def end_one() -> AnyResponse:
 
 
 @views.post("/account/sessions/others")
-def end_others() -> AnyResponse:
+def end_others() -> AnyReply:
     current = visit()
     SessionsForm.of(current)
     session, user = _me(current)
@@ -95,7 +95,7 @@ def end_others() -> AnyResponse:
 
 
 @views.get("/account/password")
-def password() -> AnyResponse:
+def password() -> AnyReply:
     current = visit()
     known = current.signed_in
     if known is None:
@@ -107,7 +107,7 @@ def password() -> AnyResponse:
 
 
 @views.post("/account/password")
-def password_post() -> AnyResponse:
+def password_post() -> AnyReply:
     current = visit()
     form = AccountPasswordForm.of(current)
     session, user = _me(current)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
-
-from flask import Response, redirect
 
 from broker.core.connection import PasswordSignIn, PostForm, RedirectSignIn
 from broker.core.errors import ConnectionFailed, InvalidTransition
@@ -15,11 +12,9 @@ from broker.core.transaction import Transaction
 from broker.flows.sign_in import Next
 from broker.web.headers import security_headers
 from broker.web.pages import App, Chrome, Page
+from broker.web.reply import HTML, AnyReply, Reply, see_other
 from broker.web.shield import token
 from broker.web.visit import Visit
-
-if TYPE_CHECKING:
-    from werkzeug.wrappers import Response as AnyResponse
 
 STEP_PATHS = {
     Step.CHOOSE_CONNECTION: "/login",
@@ -34,26 +29,25 @@ SOON = 2
 """Seconds until a full queue has room again."""
 
 
-def go(current: Visit, path: str, **query: str) -> AnyResponse:
+def go(current: Visit, path: str, **query: str) -> AnyReply:
     """303 to a page of this tenant (never 302: a POST must become a GET, RFC 9700 4.12)."""
     given = {key: value for key, value in query.items() if value}
-    return redirect(f"{current.base}{path}{'?' + urlencode(given) if given else ''}", 303)
+    return see_other(f"{current.base}{path}{'?' + urlencode(given) if given else ''}")
 
 
-def away(url: str) -> AnyResponse:
+def away(url: str) -> AnyReply:
     """303 to somewhere else: an app, a provider."""
-    return redirect(url, 303)
+    return see_other(url)
 
 
-def page(current: Visit, content: Page, *, tx: str = "", status: int = 200) -> Response:
+def page(current: Visit, content: Page, *, tx: str = "", status: int = 200, retry_after: int = 0) -> Reply:
     """A page with its frame and its headers; one that says "later" says when (RFC 9110 10.2.3)."""
-    response = Response(current.house.render(content, chrome(current, tx)), status, mimetype="text/html")
     images = tuple(filter(None, [current.client.logo_uri if current.client else None]))
     https = current.tenant.issuer.startswith("https:")
-    response.headers.extend(security_headers(form_targets(current), images=images, https=https))
-    if status in (429, 503):
-        response.headers["Retry-After"] = str(getattr(content, "retry_after", 0) or SOON)
-    return response
+    headers = [HTML, *security_headers(form_targets(current), images=images, https=https).items()]
+    if retry_after or status in (429, 503):
+        headers.append(("Retry-After", str(retry_after or getattr(content, "retry_after", 0) or SOON)))
+    return Reply(status, headers, current.house.render(content, chrome(current, tx)).encode())
 
 
 def form_targets(current: Visit) -> frozenset[str]:
@@ -93,7 +87,7 @@ def keep(current: Visit, before: Transaction, following: Next) -> Next:
     return following
 
 
-def follow(current: Visit, following: Next, *, stored: bool = True) -> AnyResponse:
+def follow(current: Visit, following: Next, *, stored: bool = True) -> AnyReply:
     """303 to the page of the next step; or to the provider; or, at the end, to the app."""
     current.client = following.client
     if following.step is Step.ISSUE:
@@ -105,7 +99,7 @@ def follow(current: Visit, following: Next, *, stored: bool = True) -> AnyRespon
     return go(current, STEP_PATHS[following.step], tx=following.transaction.id)
 
 
-def depart(current: Visit, before: Transaction) -> AnyResponse:
+def depart(current: Visit, before: Transaction) -> AnyReply:
     """Off to the provider; the state is kept in the transaction."""
     flow = current.runtime.sign_in
     try:
@@ -118,7 +112,7 @@ def depart(current: Visit, before: Transaction) -> AnyResponse:
     return away(departure.url)
 
 
-def upstream_failed(current: Visit, transaction: Transaction, failure: Exception) -> AnyResponse:
+def upstream_failed(current: Visit, transaction: Transaction, failure: Exception) -> AnyReply:
     """Back to the login page, which says what happened; the login goes on from there."""
     flow = current.runtime.sign_in
     code = getattr(failure, "code", "")
@@ -137,7 +131,7 @@ _UPSTREAM_NOTICES = {
 }
 
 
-def issue(current: Visit, following: Next, *, stored: bool = True) -> AnyResponse:
+def issue(current: Visit, following: Next, *, stored: bool = True) -> AnyReply:
     """The end of a login: session cookie, and the app's own address with a code."""
     done = current.runtime.sign_in.finish(current.tenant, following, current.visitor, stored=stored)
     if done.secret:

@@ -5,28 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from flask import Blueprint, request
+from flask import Blueprint
 
 from broker.core.policy import Step
 from broker.core.tenant import INTERNAL_CLIENT, Client
 from broker.flows.sign_in import Next
 from broker.oidc.provider import RefusedToApp
 from broker.web.answers import away, follow, go
+from broker.web.lane import often
 from broker.web.login import load, login_page
 from broker.web.protocol import protocol_request
 from broker.web.visit import Visit, visit
 
 if TYPE_CHECKING:
-    from werkzeug.wrappers import Response as AnyResponse
+    from broker.web.reply import AnyReply
 
 views = Blueprint("homerealm_authorize", __name__)
 
 
-@views.route("/authorize", methods=["GET", "POST"])
-def authorize() -> AnyResponse:
+@often(views, "/authorize", "GET", "POST")
+def authorize(current: Visit) -> AnyReply:
     """An app sends somebody (OIDC Core 3.1.2)."""
-    current = visit()
-    if request.method == "POST":
+    if current.environ["REQUEST_METHOD"] == "POST":
         return authorize_by_post(current)
     try:
         asked = current.runtime.provider.authorize(current.tenant, protocol_request(current))
@@ -35,7 +35,7 @@ def authorize() -> AnyResponse:
     return begin(current, asked.client, dict(asked.parameters))
 
 
-def authorize_by_post(current: Visit) -> AnyResponse:
+def authorize_by_post(current: Visit) -> AnyReply:
     """The same request as an address of ours.
 
     A cross-site POST brings no Lax cookie, so the person would look signed out; the GET that follows brings it.
@@ -48,7 +48,7 @@ def authorize_by_post(current: Visit) -> AnyResponse:
     return away(f"{current.tenant.issuer}/authorize?{urlencode(sent)}")
 
 
-def begin(current: Visit, client: Client, parameters: dict[str, str]) -> AnyResponse:
+def begin(current: Visit, client: Client, parameters: dict[str, str]) -> AnyReply:
     """Open a login and answer its first page itself, so that a reload always works."""
     current.client = client
     flow = current.runtime.sign_in
@@ -68,7 +68,7 @@ def begin(current: Visit, client: Client, parameters: dict[str, str]) -> AnyResp
     return first_page(current, following)
 
 
-def first_page(current: Visit, following: Next) -> AnyResponse:
+def first_page(current: Visit, following: Next) -> AnyReply:
     hint = following.transaction.request.get("screen_hint")
     if following.step in (Step.CHOOSE_CONNECTION, Step.SIGN_IN) and hint == "signup":
         return go(current, "/signup", tx=following.transaction.id)
@@ -78,13 +78,13 @@ def first_page(current: Visit, following: Next) -> AnyResponse:
 
 
 @views.get("/continue")
-def resume() -> AnyResponse:
+def resume() -> AnyReply:
     """Where does this login stand? For returns from outside: a link on a page, a provider."""
     current = visit()
     return follow(current, current.runtime.sign_in.ask(current.tenant, load(current, "query")))
 
 
-def begin_internal(current: Visit, path: str, *, prompt: str = "", **more: str) -> AnyResponse:
+def begin_internal(current: Visit, path: str, *, prompt: str = "", **more: str) -> AnyReply:
     """Sign in to a page of our own: an ordinary login of our internal client (ARCHITECTURE 5.4)."""
     client = current.tenant.internal_client
     parameters = {"client_id": INTERNAL_CLIENT, "redirect_uri": f"{current.tenant.issuer}{path}", "scope": "openid"}

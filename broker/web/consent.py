@@ -15,13 +15,13 @@ from broker.web.pages import ConsentPage
 from broker.web.visit import visit
 
 if TYPE_CHECKING:
-    from werkzeug.wrappers import Response as AnyResponse
+    from broker.web.reply import AnyReply
 
 views = Blueprint("homerealm_consent", __name__)
 
 
 @views.get("/consent")
-def consent() -> AnyResponse:
+def consent() -> AnyReply:
     current = visit()
     transaction = load(current, "query")
     following = current.runtime.sign_in.ask(current.tenant, transaction)
@@ -32,7 +32,7 @@ def consent() -> AnyResponse:
 
 
 @views.post("/consent")
-def consent_post() -> AnyResponse:
+def consent_post() -> AnyReply:
     current = visit()
     form = ConsentForm.of(current)
     transaction = load(current)

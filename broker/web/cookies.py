@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from flask import Response
+from werkzeug.http import dump_cookie, parse_cookie
 
 from broker.core.ports import Entropy
 
 YEAR = 365 * 24 * 3600
+_TOKEN = re.compile(r"[\w.~-]*", re.ASCII)
+
+
+def read_cookies(header: str) -> Mapping[str, str]:
+    """The cookies of a request. A name that came twice has its first value, as browsers send the closest first."""
+    if '"' in header or not header.isascii():
+        return parse_cookie(header.encode("latin-1", "replace").decode("utf-8", "replace"))
+    found: dict[str, str] = {}
+    for part in header.split(";"):
+        name, _, value = part.partition("=")
+        found.setdefault(name.strip(), value.strip())
+    return found
 
 
 @lru_cache(maxsize=4096)
@@ -121,8 +134,13 @@ class Jar:
     def remember_connection(self, connection: str) -> None:
         self.remember(replace(self.device(), connection=connection))
 
-    def apply(self, response: Response) -> None:
-        for kind, (value, lifetime) in self._set.items():
-            response.set_cookie(
-                self._name(kind), value, max_age=lifetime, path="/", secure=self._secure, httponly=True, samesite="Lax"
-            )
+    def lines(self) -> list[tuple[str, str]]:
+        """The headers that set what was asked for."""
+        return [("Set-Cookie", self._line(kind, value, seconds)) for kind, (value, seconds) in self._set.items()]
+
+    def _line(self, kind: str, value: str, seconds: int | None) -> str:
+        if seconds is None and _TOKEN.fullmatch(value):
+            return f"{self._name(kind)}={value}; {'Secure; ' if self._secure else ''}HttpOnly; Path=/; SameSite=Lax"
+        return dump_cookie(
+            self._name(kind), value, max_age=seconds, path="/", secure=self._secure, httponly=True, samesite="Lax"
+        )

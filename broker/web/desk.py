@@ -32,8 +32,7 @@ from broker.web.pages_desk import (
 from broker.web.visit import Visit, visit
 
 if TYPE_CHECKING:
-    from flask import Response
-    from werkzeug.wrappers import Response as AnyResponse
+    from broker.web.reply import AnyReply, Reply
 
 views = Blueprint("homerealm_desk", __name__)
 
@@ -68,7 +67,7 @@ def _row(current: Visit, user: User) -> UserRow:
 
 
 @views.get("/admin")
-def home() -> AnyResponse:
+def home() -> AnyReply:
     current = visit()
     if current.signed_in is None:
         return begin_internal(current, "/admin")
@@ -77,7 +76,7 @@ def home() -> AnyResponse:
 
 
 @views.get("/admin/users")
-def users() -> AnyResponse:
+def users() -> AnyReply:
     current = visit()
     if current.signed_in is None:
         return begin_internal(current, "/admin")
@@ -89,7 +88,7 @@ def users() -> AnyResponse:
 
 
 @views.get("/admin/users/<id>")
-def user(id: str) -> AnyResponse:
+def user(id: str) -> AnyReply:
     current = visit()
     if current.signed_in is None:
         return begin_internal(current, "/admin")
@@ -100,7 +99,7 @@ def user(id: str) -> AnyResponse:
 
 def _user_page(
     current: Visit, id: str, notice: AdminNotice | None = None, *, link: str = "", status: int = 200
-) -> Response:
+) -> Reply:
     _, _, role = _desk(current)
     target = current.runtime.desk.user(current.tenant, id)
     alive = [one for one in current.runtime.sessions.of(target.id) if one.epoch == target.epoch]
@@ -141,7 +140,7 @@ def _permitted(current: Visit, id: str, action: AdminAction) -> tuple[Session, U
     return session, admin, target
 
 
-def _confirm(current: Visit, action: AdminAction, target: User, proof: AdminConfirmed | None) -> AnyResponse | None:
+def _confirm(current: Visit, action: AdminAction, target: User, proof: AdminConfirmed | None) -> AnyReply | None:
     """`Confirm it's you`, when the last time is too long ago."""
     if action not in NEEDS_CONFIRMATION or proof is not None:
         return None
@@ -154,7 +153,7 @@ def _confirm(current: Visit, action: AdminAction, target: User, proof: AdminConf
 def confirm_page(
     current: Visit, action: AdminAction, target: User, next: str, *, error: CurrentError | None = None,
     status: int = 200, retry_after: int = 0,
-) -> Response:  # fmt: skip
+) -> Reply:  # fmt: skip
     session, admin, _ = _desk(current)
     entry = current.tenant.connection(session.identity.connection)
     elsewhere = "" if admin.has_password else (entry.title if entry else session.identity.connection)
@@ -165,7 +164,7 @@ def confirm_page(
 
 
 @views.post("/admin/confirm")
-def confirm() -> AnyResponse:
+def confirm() -> AnyReply:
     current = visit()
     form = AdminConfirmForm.of(current)
     session, admin, _ = _desk(current)
@@ -196,7 +195,7 @@ def confirm() -> AnyResponse:
 
 
 @views.post("/admin/users/<id>/send-reset")
-def send_reset(id: str) -> AnyResponse:
+def send_reset(id: str) -> AnyReply:
     current = visit()
     admin_form(AdminAction.SEND_RESET).of(current)
     _, admin, target = _permitted(current, id, AdminAction.SEND_RESET)
@@ -209,7 +208,7 @@ def send_reset(id: str) -> AnyResponse:
 
 
 @views.get("/admin/users/<id>/set-password")
-def set_password(id: str) -> AnyResponse:
+def set_password(id: str) -> AnyReply:
     current = visit()
     if current.signed_in is None:
         return begin_internal(current, "/admin")
@@ -221,14 +220,14 @@ def set_password(id: str) -> AnyResponse:
 
 def _set_page(
     current: Visit, target: User, errors: tuple[NewPasswordError, ...] = (), *, status: int = 200, busy: bool = False
-) -> Response:
+) -> Reply:
     return page(
         current, AdminSetPasswordPage(_row(current, target), field(current, target, errors), busy), status=status
     )
 
 
 @views.post("/admin/users/<id>/set-password")
-def set_password_post(id: str) -> AnyResponse:
+def set_password_post(id: str) -> AnyReply:
     current = visit()
     form = AdminSetPasswordForm.of(current)
     session, admin, target = _permitted(current, id, AdminAction.SET_PASSWORD)
@@ -247,7 +246,7 @@ def set_password_post(id: str) -> AnyResponse:
 
 
 @views.post("/admin/users/<id>/<action>")
-def act(id: str, action: str) -> AnyResponse:
+def act(id: str, action: str) -> AnyReply:
     """The entries of the More menu that are one press each."""
     current = visit()
     if action not in {AdminAction.LOGIN_LINK, AdminAction.SIGN_OUT, AdminAction.BLOCK, AdminAction.UNBLOCK}:

@@ -21,8 +21,7 @@ from broker.web.pages_recovery import LinkProblemPage, ResetDonePage, ResetPage,
 from broker.web.visit import Visit, visit
 
 if TYPE_CHECKING:
-    from flask import Response
-    from werkzeug.wrappers import Response as AnyResponse
+    from broker.web.reply import AnyReply, Reply
 
 views = Blueprint("homerealm_links", __name__)
 
@@ -41,26 +40,26 @@ PATHS = {
 
 
 @views.get("/reset")
-def reset() -> AnyResponse:
+def reset() -> AnyReply:
     return opened(Purpose.RESET)
 
 
 @views.get("/verify")
-def verify() -> AnyResponse:
+def verify() -> AnyReply:
     return opened(Purpose.VERIFY_EMAIL)
 
 
 @views.get("/invite")
-def invite() -> AnyResponse:
+def invite() -> AnyReply:
     return opened(Purpose.INVITE)
 
 
 @views.get("/link")
-def link() -> AnyResponse:
+def link() -> AnyReply:
     return opened(Purpose.SIGN_IN_ONCE)
 
 
-def opened(purpose: Purpose) -> AnyResponse:
+def opened(purpose: Purpose) -> AnyReply:
     """The secret leaves the address at once: into a short cookie, and on to a clean address. Nothing is consumed."""
     current = visit()
     if "ticket" in current.query:
@@ -81,8 +80,8 @@ def _secret(current: Visit, purpose: Purpose) -> str:
 
 def form_page(
     current: Visit, found: Opened, purpose: Purpose, *, errors: tuple[NewPasswordError, ...] = (), status: int = 200,
-    busy: bool = False,
-) -> Response:  # fmt: skip
+    busy: bool = False, retry_after: int = 0,
+) -> Reply:  # fmt: skip
     user, ticket, known = found.user, found.ticket, current.signed_in
     if user is None or ticket is None:
         return problem(current, found, purpose)
@@ -95,10 +94,10 @@ def form_page(
         signed_in_as=known[1].label if known and known[1].id != user.id else "",
         busy=busy,
     )
-    return page(current, content, status=status)
+    return page(current, content, status=status, retry_after=retry_after)
 
 
-def problem(current: Visit, found: Opened, purpose: Purpose, *, typing: bool = False) -> Response:
+def problem(current: Visit, found: Opened, purpose: Purpose, *, typing: bool = False) -> Reply:
     """Why a link does not work, and what to do. Says nothing about any account."""
     ticket = found.ticket
     ended = {
@@ -118,7 +117,7 @@ def problem(current: Visit, found: Opened, purpose: Purpose, *, typing: bool = F
 
 
 @views.post("/reset")
-def reset_post() -> AnyResponse:
+def reset_post() -> AnyReply:
     """The one request that consumes a link: it carries the new password."""
     current = visit()
     form = ResetForm.of(current)
@@ -138,14 +137,12 @@ def reset_post() -> AnyResponse:
         return form_page(current, found, purpose, errors=refused(refusal), status=422)
     except (Busy, Throttled) as wait:
         found = flow.open(current.tenant, secret, purpose)
-        response = form_page(current, found, purpose, status=wait.status, busy=True)
-        response.headers["Retry-After"] = str(wait.retry_after)
-        return response
+        return form_page(current, found, purpose, status=wait.status, busy=True, retry_after=wait.retry_after)
     current.jar.drop_link()
     return home(current, done)
 
 
-def home(current: Visit, done: Redeemed) -> AnyResponse:
+def home(current: Visit, done: Redeemed) -> AnyReply:
     """And then home: `rules.reset.after` (CONTRACT 2)."""
     current.client = done.client
     if done.after is AfterReset.SIGN_IN_PAGE:
@@ -187,7 +184,7 @@ def _elsewhere(current: Visit, done: Redeemed) -> bool:
     return done.client is not None and done.ticket.browser != current.browser
 
 
-def _to_sign_in(current: Visit, done: Redeemed) -> AnyResponse:
+def _to_sign_in(current: Visit, done: Redeemed) -> AnyReply:
     """The login page of the login that waits, identifier filled in; elsewhere, words and the app's own door."""
     waiting, known = done.transaction, current.signed_in
     if known is not None:
@@ -203,7 +200,7 @@ def _to_sign_in(current: Visit, done: Redeemed) -> AnyResponse:
 
 
 @views.get("/home")
-def to_the_app() -> AnyResponse:
+def to_the_app() -> AnyReply:
     """After signing in from a mail: on to the app that it was about."""
     current = visit()
     client = current.tenant.clients.get(current.query.get("client_id", ""))  # type: ignore[call-overload]

@@ -25,6 +25,7 @@ from broker.web.forms import (
     PasswordForm,
     SelectAccountForm,
 )
+from broker.web.lane import often
 from broker.web.new_password import different, field, refused
 from broker.web.pages import (
     AccountChoice,
@@ -42,8 +43,7 @@ from broker.web.pages_recovery import MustChangePage
 from broker.web.visit import Visit, visit
 
 if TYPE_CHECKING:
-    from flask import Response
-    from werkzeug.wrappers import Response as AnyResponse
+    from broker.web.reply import AnyReply, Reply
 
 views = Blueprint("homerealm_login", __name__)
 
@@ -59,10 +59,9 @@ def load(current: Visit, source: str = "form") -> Transaction:
 # --- Identifier first -----------------------------------------------------------------------------------------------
 
 
-@views.get("/login")
-def login() -> AnyResponse:
+@often(views, "/login", "GET")
+def login(current: Visit) -> AnyReply:
     """The first page of a login; without one, a login to our own account page."""
-    current = visit()
     if not current.query.get("tx"):
         from broker.web.authorize import begin_internal
 
@@ -81,7 +80,7 @@ def login() -> AnyResponse:
 def login_page(
     current: Visit, transaction: Transaction, *, error: LoginError | None = None, typed: str | None = None,
     status: int = 200, retry_after: int = 0,
-) -> Response:  # fmt: skip
+) -> Reply:  # fmt: skip
     """No SQL and no further round trip: everything stands in the transaction and in the configuration."""
     tenant, client, device = current.tenant, current.client, current.device
     offered = tenant.connections_of(client)
@@ -138,9 +137,8 @@ def identifiers(tenant: Tenant, connection: str | None) -> Identifiers:
     return Identifiers(kinds[0]) if len(kinds) == 1 and kinds[0] in set(Identifiers) else Identifiers.EITHER
 
 
-@views.post("/login")
-def login_post() -> AnyResponse:
-    current = visit()
+@often(views, "/login", "POST")
+def login_post(current: Visit) -> AnyReply:
     form = LoginForm.of(current)
     transaction = load(current)
     typed = form.text("username").strip()
@@ -155,7 +153,7 @@ def login_post() -> AnyResponse:
 
 
 @views.post("/login/connection")
-def choose_connection() -> AnyResponse:
+def choose_connection() -> AnyReply:
     current = visit()
     form = ConnectionForm.of(current)
     transaction = load(current)
@@ -166,7 +164,7 @@ def choose_connection() -> AnyResponse:
 
 
 @views.post("/login/other")
-def start_again() -> AnyResponse:
+def start_again() -> AnyReply:
     """Another account, another way: back to the first page."""
     current = visit()
     OtherForm.of(current)
@@ -176,7 +174,7 @@ def start_again() -> AnyResponse:
 
 
 @views.post("/login/cancel")
-def cancel() -> AnyResponse:
+def cancel() -> AnyReply:
     """Back to the app with `access_denied`."""
     current = visit()
     CancelForm.of(current)
@@ -191,9 +189,8 @@ def cancel() -> AnyResponse:
 # --- Password -------------------------------------------------------------------------------------------------------
 
 
-@views.get("/login/password")
-def password() -> AnyResponse:
-    current = visit()
+@often(views, "/login/password", "GET")
+def password(current: Visit) -> AnyReply:
     transaction = load(current, "query")
     following = current.runtime.sign_in.ask(current.tenant, transaction)
     if following.step is not Step.SIGN_IN or not takes_passwords(current, transaction.connection or ""):
@@ -206,7 +203,7 @@ def password() -> AnyResponse:
 def password_page(
     current: Visit, transaction: Transaction, *, error: PasswordError | None = None, status: int = 200,
     retry_after: int = 0,
-) -> Response:  # fmt: skip
+) -> Reply:  # fmt: skip
     entry = current.tenant.connection(transaction.connection or "")
     connection = current.runtime.sign_in.chosen(current.tenant, transaction)
     local = isinstance(connection, LocalReset)
@@ -218,15 +215,11 @@ def password_page(
         error=error,
         retry_after=retry_after,
     )
-    response = page(current, content, tx=transaction.id, status=status)
-    if retry_after:
-        response.headers["Retry-After"] = str(retry_after)
-    return response
+    return page(current, content, tx=transaction.id, status=status, retry_after=retry_after)
 
 
-@views.post("/login/password")
-def password_post() -> AnyResponse:
-    current = visit()
+@often(views, "/login/password", "POST")
+def password_post(current: Visit) -> AnyReply:
     form = PasswordForm.of(current)
     transaction = load(current)
     if transaction.identity is not None or not takes_passwords(current, transaction.connection or ""):
@@ -244,9 +237,7 @@ def password_post() -> AnyResponse:
     return _check_password(current, before, transaction, typed, given)
 
 
-def _check_password(
-    current: Visit, before: Transaction, transaction: Transaction, typed: str, given: str
-) -> AnyResponse:
+def _check_password(current: Visit, before: Transaction, transaction: Transaction, typed: str, given: str) -> AnyReply:
     try:
         following = current.runtime.sign_in.password(
             current.tenant, transaction, typed, normalise(given), current.visitor
@@ -270,7 +261,7 @@ def _check_password(
 
 
 @views.get("/login/account")
-def select_account() -> AnyResponse:
+def select_account() -> AnyReply:
     current = visit()
     transaction = load(current, "query")
     following = current.runtime.sign_in.ask(current.tenant, transaction)
@@ -282,7 +273,7 @@ def select_account() -> AnyResponse:
 
 
 @views.post("/login/account")
-def select_account_post() -> AnyResponse:
+def select_account_post() -> AnyReply:
     current = visit()
     form = SelectAccountForm.of(current)
     transaction = load(current)
@@ -299,7 +290,7 @@ def _must_change(current: Visit, source: str) -> tuple[Transaction, Next]:
 
 
 @views.get("/login/must-change")
-def must_change() -> AnyResponse:
+def must_change() -> AnyReply:
     current = visit()
     transaction, following = _must_change(current, "query")
     if following.step is not Step.CHANGE_PASSWORD or following.user is None:
@@ -309,7 +300,7 @@ def must_change() -> AnyResponse:
 
 
 @views.post("/login/must-change")
-def must_change_post() -> AnyResponse:
+def must_change_post() -> AnyReply:
     """A password that an administrator set is replaced; the one that was just typed proves who does it."""
     current = visit()
     form = MustChangeForm.of(current)

@@ -15,7 +15,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from flask import request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import get_host
 
@@ -212,10 +211,11 @@ def error_for_programs(status: int, code: str, detail: str, reference: str) -> b
 
 def protocol_request(current: Visit) -> Request:
     """A request to a page, as the protocol floor sees it: raw pairs, so that it sees duplicates."""
+    environ = current.environ
     return Request(
-        method=request.method,
-        url=f"{current.tenant.issuer}{request.path[len(current.base):]}",
-        headers={"Authorization": request.headers["Authorization"]} if "Authorization" in request.headers else {},
+        method=environ["REQUEST_METHOD"],
+        url=f"{current.tenant.issuer}{environ['PATH_INFO'][len(current.base):]}",
+        headers={"Authorization": environ["HTTP_AUTHORIZATION"]} if "HTTP_AUTHORIZATION" in environ else {},
         query=current.query.pairs,
         form=current.form.pairs,
     )  # fmt: skip

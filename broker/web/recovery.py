@@ -21,8 +21,7 @@ from broker.web.pages_recovery import ForgotError, ForgotPage, ResetElsewherePag
 from broker.web.visit import Visit, visit
 
 if TYPE_CHECKING:
-    from flask import Response
-    from werkzeug.wrappers import Response as AnyResponse
+    from broker.web.reply import AnyReply, Reply
 
 views = Blueprint("homerealm_recovery", __name__)
 
@@ -54,7 +53,7 @@ def _login_for(current: Visit, transaction: Transaction | None) -> Transaction:
 
 
 @views.get("/forgot")
-def forgot() -> AnyResponse:
+def forgot() -> AnyReply:
     current = visit()
     transaction = waiting(current, "query")
     chosen, identifier = None, transaction.identifier if transaction else None
@@ -74,7 +73,7 @@ def forgot() -> AnyResponse:
 def forgot_page(
     current: Visit, transaction: Transaction | None, *, error: ForgotError | None = None, typed: str = "",
     status: int = 200, retry_after: int = 0,
-) -> Response:  # fmt: skip
+) -> Reply:  # fmt: skip
     known = current.signed_in
     content = ForgotPage(
         identifier=typed or (transaction.identifier if transaction else "") or current.device.identifier,
@@ -84,10 +83,7 @@ def forgot_page(
         signed_in_as=known[1].label if known else "",
         lifetime=current.tenant.rules.reset.lifetime,
     )
-    response = page(current, content, tx=transaction.id if transaction else "", status=status)
-    if retry_after:
-        response.headers["Retry-After"] = str(retry_after)
-    return response
+    return page(current, content, tx=transaction.id if transaction else "", status=status, retry_after=retry_after)
 
 
 def _local_connection(current: Visit) -> str | None:
@@ -102,7 +98,7 @@ def _resets_here(current: Visit, connection: ConnectionId) -> bool:
 
 
 @views.post("/forgot")
-def forgot_post() -> AnyResponse:
+def forgot_post() -> AnyReply:
     """The same answer for everybody: back on the log-in screen (SECURITY 7)."""
     current = visit()
     form = ForgotForm.of(current)
@@ -131,7 +127,7 @@ def forgot_post() -> AnyResponse:
 
 
 @views.get("/change-password")
-def change_password() -> AnyResponse:
+def change_password() -> AnyReply:
     """Where password managers send people: change it if signed in, else the way back in."""
     current = visit()
     known = current.signed_in
@@ -146,7 +142,7 @@ def change_password() -> AnyResponse:
 
 
 @views.get("/forgot/elsewhere")
-def elsewhere() -> AnyResponse:
+def elsewhere() -> AnyReply:
     """Why, the provider's real host name, its reset page, and "Continue with X". Nothing was looked up for it."""
     current = visit()
     transaction = waiting(current, "query")
@@ -175,7 +171,7 @@ def _login_for_client(current: Visit, client: Client | None) -> Transaction:
     return current.runtime.sign_in.keep(opened, led)
 
 
-def elsewhere_page(current: Visit, transaction: Transaction, connection: str, why: WhyElsewhere) -> Response:
+def elsewhere_page(current: Visit, transaction: Transaction, connection: str, why: WhyElsewhere) -> Reply:
     found = current.runtime.recovery.elsewhere(current.tenant, connection, transaction.identifier)
     return page(
         current,
@@ -197,7 +193,7 @@ def elsewhere_page(current: Visit, transaction: Transaction, connection: str, wh
 
 
 @views.post("/reset-elsewhere")
-def depart_to_reset() -> AnyResponse:
+def depart_to_reset() -> AnyReply:
     """`reset.how: oidc_forgot`: a sign-in request on the provider's reset page, which comes back to our callback."""
     current = visit()
     form = ElsewhereForm.of(current)

@@ -18,13 +18,13 @@ from broker.web.protocol import protocol_request
 from broker.web.visit import Visit, visit
 
 if TYPE_CHECKING:
-    from werkzeug.wrappers import Response as AnyResponse
+    from broker.web.reply import AnyReply
 
 views = Blueprint("homerealm_session", __name__)
 
 
 @views.route("/end-session", methods=["GET", "POST"])
-def end_session() -> AnyResponse:
+def end_session() -> AnyReply:
     """An app signs somebody out; or they answer our question about it."""
     current = visit()
     if request.method == "POST" and "decision" in current.form:
@@ -60,7 +60,7 @@ def _told_by_its_app(asked: EndSession, session: Session) -> bool:
     return asked.session == session.id if asked.session else asked.subject == session.user
 
 
-def _decided(current: Visit) -> AnyResponse:
+def _decided(current: Visit) -> AnyReply:
     form = SignOutForm.of(current)
     asked = current.runtime.provider.end_session(current.tenant, protocol_request(current))
     current.client = asked.client
@@ -72,7 +72,7 @@ def _decided(current: Visit) -> AnyResponse:
     return _sign_out(current, known[0], asked.redirect)
 
 
-def _sign_out(current: Visit, session: Session, redirect: str | None) -> AnyResponse:
+def _sign_out(current: Visit, session: Session, redirect: str | None) -> AnyReply:
     flow = current.runtime.sign_out
     flow.end(current.tenant, session)
     current.jar.sign_out()
@@ -83,7 +83,7 @@ def _sign_out(current: Visit, session: Session, redirect: str | None) -> AnyResp
     return _after(current, session, redirect)
 
 
-def _after(current: Visit, session: Session | None, redirect: str | None) -> AnyResponse:
+def _after(current: Visit, session: Session | None, redirect: str | None) -> AnyReply:
     if redirect:
         return away(redirect)
     provider = ""
@@ -95,7 +95,7 @@ def _after(current: Visit, session: Session | None, redirect: str | None) -> Any
 
 
 @views.get("/end-session/done")
-def done() -> AnyResponse:
+def done() -> AnyReply:
     """Back from the provider's own sign-out, with what we sealed into `state`."""
     current = visit()
     return _after(current, None, _unpack(current, current.query.get("state", "")))

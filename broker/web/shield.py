@@ -15,7 +15,7 @@ from wtforms.csrf.core import CSRF
 from wtforms.validators import ValidationError
 
 from broker.core.errors import BadRequest, CookiesBlocked, PageExpired
-from broker.web.visit import Visit, visit
+from broker.web.visit import Visit
 
 
 def token(current: Visit, form: str, tx: str) -> str:
@@ -30,7 +30,7 @@ class BoundToken(CSRF):
         return ""
 
     def validate_csrf_token(self, form: Any, field: Any) -> None:
-        current = visit()
+        current: Visit = form.meta.csrf_context
         given = (field.data or "").encode()
         tx = current.form.get("tx", "")
         if not any(hmac.compare_digest(token(current, name, tx).encode(), given) for name in form.names()):
@@ -51,6 +51,9 @@ class ShieldedForm(FlaskForm):  # type: ignore[misc]
         csrf_context = None
         locales = False
 
+        def get_translations(self, form: Any) -> None:
+            """None of its words is ever shown; Flask-WTF's would ask Flask for its configuration."""
+
     @classmethod
     def names(cls) -> tuple[str, ...]:
         return (cls.form_name, *cls.also)
@@ -68,7 +71,7 @@ class ShieldedForm(FlaskForm):  # type: ignore[misc]
             raise BadRequest("a field is in the address and in the form", code="request.duplicate")
         if not current.jar.has_browser:
             raise CookiesBlocked
-        form = cls(formdata=MultiDict(current.form.pairs))
+        form = cls(formdata=MultiDict(current.form.pairs), meta={"csrf_context": current})
         form.validate()
         if "csrf_token" in form.errors:
             raise PageExpired(code="form.stale")

@@ -18,8 +18,7 @@ from broker.web.recovery import waiting
 from broker.web.visit import Visit, visit
 
 if TYPE_CHECKING:
-    from flask import Response
-    from werkzeug.wrappers import Response as AnyResponse
+    from broker.web.reply import AnyReply, Reply
 
 views = Blueprint("homerealm_signup", __name__)
 
@@ -35,7 +34,7 @@ def _open_for_signup(current: Visit) -> ConnectionEntry | None:
 def _page(
     current: Visit, entry: ConnectionEntry, transaction: Transaction | None, *, email: str = "", username: str = "",
     errors: tuple[SignupError, ...] = (), status: int = 200, retry_after: int = 0,
-) -> Response:  # fmt: skip
+) -> Reply:  # fmt: skip
     content = SignupPage(
         connection=entry.id,
         ask_username="username" in getattr(entry.settings, "identifiers", ()),
@@ -48,7 +47,7 @@ def _page(
 
 
 @views.get("/signup")
-def signup() -> AnyResponse:
+def signup() -> AnyReply:
     current = visit()
     transaction = waiting(current, "query")
     entry = _open_for_signup(current)
@@ -60,7 +59,7 @@ def signup() -> AnyResponse:
 
 
 @views.post("/signup")
-def signup_post() -> AnyResponse:
+def signup_post() -> AnyReply:
     current = visit()
     form = SignupForm.of(current)
     transaction = waiting(current, "form")

@@ -12,13 +12,13 @@ from broker.web.answers import away, follow, keep, upstream_failed
 from broker.web.visit import visit
 
 if TYPE_CHECKING:
-    from werkzeug.wrappers import Response as AnyResponse
+    from broker.web.reply import AnyReply
 
 views = Blueprint("homerealm_upstream", __name__)
 
 
 @views.route("/callback/<connection>", methods=["GET", "POST"])
-def callback(connection: str) -> AnyResponse:
+def callback(connection: str) -> AnyReply:
     """One address for each connection, so that no provider can answer for another (RFC 9700 4.4.2.2)."""
     current = visit()
     if request.method == "POST":

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Protocol, cast
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
 from urllib.parse import urlsplit
 
 from flask import Flask, current_app, g, request
 from werkzeug.datastructures import LanguageAccept
-from werkzeug.http import parse_accept_header, parse_cookie
+from werkzeug.http import parse_accept_header
 
 from broker.core.errors import Misdirected, NotFound, PageExpired
 from broker.core.redirects import allowed
@@ -21,9 +22,9 @@ from broker.flows.sign_in import Visitor
 from broker.web.agent import describe
 from broker.web.assets import Asset
 from broker.web.client_address import client_address
-from broker.web.cookies import Device, Jar
+from broker.web.cookies import Device, Jar, read_cookies
 from broker.web.pages import Chrome, Page
-from broker.web.parameters import Pairs, read_form, read_query
+from broker.web.parameters import Pairs, query_of, read_form
 
 if TYPE_CHECKING:
     from broker.wiring import Runtime
@@ -31,6 +32,32 @@ if TYPE_CHECKING:
 EXTENSION = "homerealm"
 RUNTIME = "homerealm.runtime"
 """In the WSGI environment: the Runtime of this request, from its beginning to its end."""
+FAILED = "homerealm.failed"
+"""In an environ: the visit and the error of a request that took the short way (broker/web/lane.py)."""
+T = TypeVar("T")
+
+
+class once(Generic[T]):
+    """`functools.cached_property` without its lock: one request has one thread."""
+
+    def __init__(self, find: Callable[[Any], T]) -> None:
+        self._find = find
+        self.__doc__ = find.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> once[T]: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: object | None, owner: type) -> once[T] | T:
+        if instance is None:
+            return self
+        found = instance.__dict__[self._name] = self._find(instance)
+        return found
 
 
 class House(Protocol):
@@ -65,14 +92,17 @@ def house() -> House:
 
 @dataclass
 class Visit:
-    """Made before every request below a tenant; kept in `flask.g`."""
+    """Made before every request below a tenant. It knows the request, so that no view has to ask Flask for it."""
 
+    house: House
+    """The extension itself: it draws the pages."""
     runtime: Runtime
     tenant: Tenant
     jar: Jar
     query: Pairs
     form: Pairs
-    address: str
+    environ: Mapping[str, Any]
+    """The request as the web server gave it (PEP 3333)."""
     client: Client | None = field(default=None)
     """The app behind this page: decides `form-action`, and whose name is shown."""
 
@@ -91,55 +121,56 @@ class Visit:
             uri, client.redirect_uris, native=client.application_type == "native"
         ):  # fmt: skip
             raise PageExpired(code="client.gone")
-        earlier = house().at_version(transaction.config_version)
+        earlier = self.house.at_version(transaction.config_version)
         tenant = earlier.tenant(live.id) if earlier is not None else None
         if earlier is None or tenant is None or tenant == live or tenant.issuer != live.issuer:
             return  # the present configuration it is; the flow refuses what does not fit it
         self.runtime, self.tenant = earlier, tenant.within(live)
         self.client = self.tenant.client(transaction.client) or client
 
-    @property
-    def house(self) -> House:
-        """The extension itself: it draws the pages."""
-        return house()
+    @once
+    def address(self) -> str:
+        """Where the request comes from."""
+        return client_address(self.environ, self.runtime.settings.trusted_proxies)
 
     @property
     def base(self) -> str:
         """The path of the issuer; every address of the pages starts with it."""
         return _place(self.tenant.issuer)[1]
 
-    @cached_property
+    @once
     def reference(self) -> str:
         """`7K3Q-XW92-4T`: on the page and in the log, for whoever asks what happened."""
         return self.runtime.entropy.reference()
 
-    @cached_property
+    @once
     def language(self) -> str:
         """`ui_locales`, the cookie, the browser, the tenant: the first that the tenant speaks (PAGES)."""
         offered = self.tenant.languages
         if len(offered) == 1:
             return offered[0]
         wanted = [*self.query.get("ui_locales", "").split(), self.device.language]
-        for tag in (*wanted, *_by_weight(request.headers.get("Accept-Language", "")[:512])):
+        for tag in (*wanted, *_by_weight(self.environ.get("HTTP_ACCEPT_LANGUAGE", "")[:512])):
             for known in offered:
                 if tag and (tag == known or tag.partition("-")[0] == known):
                     return known
         return offered[0]
 
-    @cached_property
+    @once
     def device(self) -> Device:
         return self.jar.device()
 
-    @cached_property
+    @once
     def how(self) -> Circumstances:
-        return Circumstances(describe(request.user_agent.string), self.reference, self.language, self.address)
+        agent = describe(self.environ.get("HTTP_USER_AGENT", ""))
+        return Circumstances(agent, self.reference, self.language, self.address)
 
-    @cached_property
+    @once
     def browser(self) -> str:
         """Digest of the browser cookie, which is made here when there is none yet."""
         return self.runtime.vault.digest(self.jar.browser())
 
-    @cached_property
+    @once
     def signed_in(self) -> tuple[Session, User] | None:
         """Who is signed in on this browser, if the session still counts."""
         secret = self.jar.session
@@ -173,18 +204,26 @@ def open_visit(endpoint: str | None, values: dict[str, str] | None) -> None:
 
     Raises `NotFound`, `Misdirected`, `BadRequest`.
     """
-    runtime = request.environ.get(RUNTIME) or house().runtime
-    tenant = runtime.tenant(TenantId((values or {}).pop("tenant", "")))
-    if tenant is None:
+    if FAILED in request.environ:
+        current, error = request.environ[FAILED]
+        if current is not None:
+            g.homerealm_visit = current
+        raise error
+    g.homerealm_visit = arrive(
+        house(), (values or {}).pop("tenant", ""), request.environ, request.host, lambda: read_form(request)
+    )
+
+
+def arrive(house: House, tenant: str, environ: dict[str, Any], host: str, form: Callable[[], Pairs]) -> Visit:
+    """Raises `NotFound`, `Misdirected`, `BadRequest`."""
+    runtime: Runtime = environ.get(RUNTIME) or house.runtime
+    found = runtime.tenant(TenantId(tenant))
+    if found is None:
         raise NotFound(code="tenant.unknown")
-    if request.host != _place(tenant.issuer)[0]:
+    if host != _place(found.issuer)[0]:
         raise Misdirected
-    g.homerealm_visit = Visit(
-        runtime,
-        tenant,
-        # Not request.cookies, which looks through every header of the request.
-        Jar(tenant.issuer, parse_cookie(request.environ), runtime.entropy),
-        read_query(request),
-        read_form(request) if request.method == "POST" else Pairs(()),
-        client_address(request, runtime.settings.trusted_proxies),
+    jar = Jar(found.issuer, read_cookies(environ.get("HTTP_COOKIE", "")), runtime.entropy)
+    query = Pairs(query_of(environ))
+    return Visit(
+        house, runtime, found, jar, query, form() if environ["REQUEST_METHOD"] == "POST" else Pairs(()), environ
     )
