@@ -37,7 +37,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 
 
 def lane_of(town: Town) -> Lane:
-    lane = town.broker.app.wsgi_app.app  # type: ignore[attr-defined]
+    lane = town.broker.app.wsgi_app.app.app  # type: ignore[attr-defined]
     assert isinstance(lane, Lane)
     return lane
 
