@@ -13,10 +13,12 @@ from pydantic import AfterValidator
 
 from broker.core.errors import InvalidIdentifier
 from broker.core.identifiers import parse_domain, parse_email
+from broker.core.store_address import parse_store_address
 from broker.settings.types import LOOPBACK_HOSTS, wrong
 
 SQLITE = "sqlite:///"
 MAILDIR = "maildir:"
+_SECRET_OPTION = re.compile(r"([?&]sentinel_password=)[^&#]*")
 _MAILBOX = re.compile(r'(?:(?P<name>[^<>"\r\n]*|"[^"\\\r\n]*") *)?<(?P<address>[^<>]+)>')
 
 
@@ -48,13 +50,10 @@ def _database(value: str) -> str:
 def _key_value(value: str) -> str:
     if value == "embedded":
         return value
-    parts = _split(value, "embedded or redis://host:6379/0")
-    if parts.scheme == "unix" and parts.path:
-        return value
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-        raise wrong(
-            "is not a key-value store we know; embedded, redis://host, rediss://host or unix:///socket would be right"
-        )
+    try:
+        parse_store_address(value)
+    except ValueError as error:
+        raise wrong(str(error)) from None
     return value
 
 
@@ -159,6 +158,7 @@ def transport_under(root: Path, value: str) -> str:
 
 def without_password(value: str) -> str:
     """An address as it may be shown."""
+    value = _SECRET_OPTION.sub(r"\1***", value)
     try:
         parts = urlsplit(value)
         if parts.password is None:

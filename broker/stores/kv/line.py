@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import struct
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,38 +23,62 @@ from redis.exceptions import TimeoutError as TooSlow
 
 Part = str | bytes | int | float
 Command = tuple[Part, ...]
+"""Its key is the second part; those of a script stand behind their number. Keys are bytes."""
+EVAL, EVALSHA = b"EVAL", b"EVALSHA"
 
 # Its stub speaks of commands of one word.
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
+ACKNOWLEDGE_MILLISECONDS = 1000
 _READ_BYTES = 65536
 _NOTHING_YET = object()
+
+
+class Unacknowledged(RedisError):
+    """A one-time step was done, and too few replicas have it: a failover could undo it. It counts as failed."""
 
 
 class Server:
     """One server. May be used by many threads, and after a fork: the child begins without connections."""
 
-    def __init__(self, make: Callable[[], Any], answer_seconds: float) -> None:
-        """`make` makes a connection of redis-py that is not connected yet."""
+    def __init__(self, make: Callable[[], Any], answer_seconds: float, replicas: int | None = 0) -> None:
+        """`make` makes a connection of redis-py that is not connected yet.
+
+        `replicas` must have a one-time step before it counts; None: one, as long as one is attached.
+        """
         self._make = make
         self._answer_seconds = answer_seconds
+        self._replicas = replicas
+        self._attached = 0
+        self._begin()
+
+    def _begin(self) -> None:
         self._idle: deque[Line] = deque()
+        self._slow = False
+        self._trial = threading.Lock()
         self._process = os.getpid()
 
-    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+    def exchange(self, commands: Sequence[Command], *, once: bool = False) -> list[Any]:
         """Send commands together and read their answers; an error that the server answers is one of the values.
 
-        A connection that rested may have been closed meanwhile, which shows when it is used: then nothing was done
-        with what we sent, or its answer is lost, which is the same to a caller who may repeat. So it is sent once more
-        on a new connection. Raises `Broken`, `TooSlow`, `RedisError`, `OSError`.
+        `once`: they are one-time steps, which replicas must have. A connection that rested may have been closed
+        meanwhile, which shows when it is used: then nothing was done with what we sent, or its answer is lost, which is
+        the same to a caller who may repeat. So it is sent once more on a new connection. A server that did not answer
+        in time is tried by one caller at a time until it does: the others are told at once.
+        Raises `Broken`, `TooSlow`, `Unacknowledged`, `RedisError`, `OSError`.
         """
-        packed = b"".join([_pack(command) for command in commands])
-        line = self._rested()
-        if line is not None:
-            try:
-                return self._use(line, packed, len(commands))
-            except Broken:
-                self.close()  # whatever closed this one has closed the others
-        return self._use(self.open(), packed, len(commands))
+        if self._process != os.getpid():
+            self._begin()
+        if not self._slow:
+            return self._exchange(commands, once)
+        trial = self._trial
+        if not trial.acquire(blocking=False):
+            raise TooSlow("it does not answer, and is being tried")
+        try:
+            answers = self._exchange(commands, once)
+            self._slow = False
+            return answers
+        finally:
+            trial.release()
 
     def open(self) -> Line:
         """A new connection. Raises as `exchange`."""
@@ -68,17 +93,48 @@ class Server:
                 return
             line.close()
 
-    def _rested(self) -> Line | None:
-        if self._process != os.getpid():
-            self._idle, self._process = deque(), os.getpid()
+    def _exchange(self, commands: Sequence[Command], once: bool) -> list[Any]:
         try:
-            return self._idle.pop()
+            line = self._idle.pop()
         except IndexError:
-            return None
+            line = None
+        try:
+            if line is not None:
+                try:
+                    return self._use(line, commands, once)
+                except Broken:
+                    self.close()  # whatever closed this one has closed the others
+            return self._use(self.open(), commands, once)
+        except TooSlow:
+            self._slow = True
+            raise
 
-    def _use(self, line: Line, packed: bytes, count: int) -> list[Any]:
-        answers = line.exchange(packed, count)
+    def _use(self, line: Line, commands: Sequence[Command], once: bool) -> list[Any]:
+        acknowledged = once and self._replicas != 0
+        answers = self._acknowledged(line, commands) if acknowledged else line.exchange(commands)
         self._idle.append(line)
+        return answers
+
+    def _acknowledged(self, line: Line, commands: Sequence[Command]) -> list[Any]:
+        """Commands, and in the same exchange the wait for replicas, and who is attached now.
+
+        Raises `Unacknowledged`; and what the server says when it refuses to tell (`ROLE` and `WAIT` need permission).
+        """
+        wanted = self._attached if self._replicas is None else self._replicas
+        answers = line.exchange([*commands, ("WAIT", wanted, ACKNOWLEDGE_MILLISECONDS), ("ROLE",)])
+        *answers, have, role = answers
+        for told in (have, role):
+            if isinstance(told, RedisError):
+                self._idle.append(line)
+                raise told
+        if self._replicas is None:
+            self._attached = min(1, len(role[2])) if role[0] == b"master" else 0
+            if self._attached > wanted:  # one has come: this step is the first that it must have
+                have = line.exchange([("WAIT", self._attached, ACKNOWLEDGE_MILLISECONDS)])[0]
+            wanted = self._attached
+        if have < wanted:
+            self._idle.append(line)
+            raise Unacknowledged(f"{have} of {wanted} replicas have the step")
         return answers
 
 
@@ -100,15 +156,16 @@ class Line:
             protocolError=InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=_NOTHING_YET
         )
 
-    def exchange(self, packed: bytes, count: int) -> list[Any]:
-        """Raises `Broken`, `TooSlow`, `InvalidResponse`; the connection is closed then.
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands together and read their answers.
 
-        There may be answers left in it, which would become somebody else's.
+        Raises `Broken`, `TooSlow`, `InvalidResponse`; the connection is closed then. There may be answers left in it,
+        which would become somebody else's.
         """
         reader, answers = self._reader, []
         try:
-            self._socket.sendall(packed)
-            for _ in range(count):
+            self._socket.sendall(b"".join([_pack(command) for command in commands]))
+            for _ in commands:
                 while (answer := reader.gets()) is _NOTHING_YET:
                     received = self._socket.recv(_READ_BYTES)
                     if not received:

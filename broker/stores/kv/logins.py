@@ -8,16 +8,17 @@ from datetime import timedelta
 from broker.core.ports import Clock, Entropy, Rider, Vault
 from broker.core.transaction import Transaction
 from broker.core.values import Grant, GrantId, Session
+from broker.stores.kv.codec import epoch_milliseconds
 from broker.stores.kv.grants import KvGrants, grant_key
 from broker.stores.kv.line import Part
 from broker.stores.kv.redis import RedisKeyValue, milliseconds
-from broker.stores.kv.scripts import LOGIN_FINISH
-from broker.stores.kv.sessions import KvSessions
+from broker.stores.kv.scripts import LOGIN_CLOSE, LOGIN_FINISH
+from broker.stores.kv.sessions import KvSessions, index_key, session_key, written
 from broker.stores.kv.transactions import tombstone, transaction_key
 
 
 class KvLogins:
-    """Implements `broker.core.ports.Logins` with one script: all of it happens, or nothing."""
+    """Implements `broker.core.ports.Logins`: on one server all of it in one step or nothing; on a cluster by slot."""
 
     def __init__(self, kv: RedisKeyValue, vault: Vault, clock: Clock, entropy: Entropy) -> None:
         self._kv = kv
@@ -54,13 +55,41 @@ class KvLogins:
             return False
         nonce = self._kv.nonce()
         kept = not transaction.interactive and transaction.session == session.id
+        grave = tombstone(transaction, nonce) if stored else b""
+        coded = self._grants.coded(code, grant, code_lifetime) if code and grant else b""
+        ended: tuple[Part, ...] = (nonce, grave, milliseconds(left), coded, milliseconds(code_lifetime))
+        if self._kv.spread:
+            return self._finish_by_slot(transaction, session, session_secret, kept, ended, also)
+        now = self._clock.now()
+        digest = self._sessions.digest(session.id, session_secret)
+        keys = [transaction_key(transaction.id), grant_key(transaction.id),
+                session_key(session.id), index_key(session.user)]  # fmt: skip
         arguments: list[Part] = [
-            nonce,
-            tombstone(transaction, nonce) if stored else "",
-            milliseconds(left),
-            *self._sessions.part(session, session_secret, kept=kept),
-            self._grants.coded(code, grant, code_lifetime) if code and grant else "",
-            milliseconds(code_lifetime),
+            *ended,
+            written(session, digest),
+            milliseconds(session.expires_at - now),
+            digest if kept else "",
+            session.id,
+            epoch_milliseconds(session.expires_at),
+            epoch_milliseconds(now),
         ]
-        keys = [transaction_key(transaction.id), *self._sessions.keys(session), grant_key(transaction.id)]
         return bool(self._kv.run(LOGIN_FINISH, keys, arguments, also))
+
+    def _finish_by_slot(
+        self, transaction: Transaction, session: Session, secret: str, kept: bool, ended: Sequence[Part],
+        also: Sequence[Rider],
+    ) -> bool:  # fmt: skip
+        """On a cluster: what happens once in one step, and a session only for the one who did it.
+
+        A new session comes after: who loses leaves nothing behind that would have to be taken back. When it cannot be
+        kept any more (`Unavailable`) the code is known to nobody, and the login is begun again. A session that this
+        login rests on is looked at before: it gets the same content whoever wins.
+        """
+        if kept and not self._sessions.keep(session, secret):
+            return False
+        keys = [transaction_key(transaction.id), grant_key(transaction.id)]
+        if not self._kv.run(LOGIN_CLOSE, keys, ended, also):
+            return False
+        if not kept:
+            self._sessions.open(session, secret)
+        return True

@@ -14,22 +14,18 @@ from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, cast
-from urllib.parse import urlsplit
 
-import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoScriptError, RedisError
 from redis.exceptions import ConnectionError as Broken
 from redis.exceptions import TimeoutError as TooSlow
-from redis.retry import Retry
 
 from broker.core.errors import ConfigurationError, Unavailable
 from broker.core.ports import Rider
-from broker.stores.kv.line import Command, Part, Server
+from broker.core.store_address import parse_store_address
+from broker.stores.kv.line import EVAL, EVALSHA, Command, Part
+from broker.stores.kv.routes import Route, route_to
 from broker.stores.kv.scripts import BY_SHA, COUNT, PUT_ABSENT, SWAP, TAKE, Script
 
-CONNECT_SECONDS = 1.0
-ANSWER_SECONDS = 2.0
 REPEAT_SECONDS = 1.5
 """How long a command is repeated before we give up: a supervised server is back in a fraction of it."""
 DOWN_SECONDS = 2.0
@@ -44,36 +40,23 @@ class RedisKeyValue:
     May be used by many threads, and after a fork (the connections and the nonces start anew in the child).
     """
 
-    def __init__(self, client: redis.Redis) -> None:
-        self._server = Server(client.connection_pool.make_connection, ANSWER_SECONDS)
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self.spread = route.spread
         self._down_until = 0.0
         self._nonces = _Nonces()
 
     @classmethod
     def connect(cls, url: str) -> RedisKeyValue:
-        """`redis://`, `rediss://` or `unix:///path`. Connects with the first command.
+        """An address as `broker.core.store_address` has them. Connects with the first command.
 
         Raises `ConfigurationError` for an address that is none.
         """
-        scheme = urlsplit(url).scheme
-        if scheme not in ("redis", "rediss", "unix"):
-            raise ConfigurationError([f"key_value: {scheme or 'an address without a scheme'} is not supported; "
-                                      "redis://, rediss:// or unix:// are"])  # fmt: skip
         try:
-            client = redis.Redis.from_url(
-                url,
-                decode_responses=False,
-                # RESP2: with version 3 redis-py does not notice that a pooled connection was closed meanwhile.
-                protocol=2,
-                socket_connect_timeout=CONNECT_SECONDS,
-                socket_timeout=ANSWER_SECONDS,
-                retry=Retry(NoBackoff(), 0),
-                health_check_interval=0,
-                driver_info=None,  # nothing about ourselves, and one round trip less
-            )
-        except (ValueError, RedisError) as error:
+            address = parse_store_address(url)
+        except ValueError as error:
             raise ConfigurationError([f"key_value: {error}"]) from None
-        return cls(client)
+        return cls(route_to(address))
 
     def get(self, key: str) -> bytes | None:
         value: bytes | None = self._repeat([("GET", raw(key))])[0]
@@ -114,13 +97,13 @@ class RedisKeyValue:
     def ping(self) -> None:
         """Tried once. Raises `Unavailable`."""
         try:
-            self._exchange([("PING",)])
+            self._route.everywhere(("PING",))
         except (RedisError, OSError) as error:
             raise _unavailable(error) from error
 
     def close(self) -> None:
         """Give the connections back; they are opened again where somebody goes on."""
-        self._server.close()
+        self._route.close()
 
     def nonce(self) -> str:
         """Unique to one operation of one process, for a script to know its caller again. Not a secret."""
@@ -131,30 +114,44 @@ class RedisKeyValue:
         commands = [script_call(script, keys, arguments)]
         for rider in also:
             commands += cast("Sequence[Command]", rider)
-        return self._repeat(commands)[0]
+        return self._repeat(commands, script.once)[0]
 
-    def batch(self, commands: Sequence[Command]) -> list[Any]:
-        """Plain commands in one round trip, each on its own; they must be safe to repeat. Raises `Unavailable`."""
-        return self._repeat([tuple(map(raw, command)) for command in commands])
+    def batch(self, commands: Sequence[Command], *, once: bool = False) -> list[Any]:
+        """Plain commands in one round trip, each on its own; they must be safe to repeat. Raises `Unavailable`.
 
-    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        `once`: a failover must not undo them.
+        """
+        return self._repeat([tuple(map(raw, command)) for command in commands], once)
+
+    def everywhere(self, *command: Part) -> dict[str, Any]:
+        """A command without a key, asked once of every server that owns keys. Raises `Unavailable`."""
+        try:
+            answers = self._route.everywhere(command)
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
+        for answer in answers.values():
+            if isinstance(answer, RedisError):
+                raise _unavailable(answer)
+        return answers
+
+    def _exchange(self, commands: Sequence[Command], once: bool) -> list[Any]:
         """One round trip; a second one for scripts that the server does not know (any more)."""
-        answers = self._server.exchange(commands)
+        answers = self._route.exchange(commands, once=once)
         unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:
             spelled = [_spelled_out(commands[at]) for at in unknown]
-            for at, answer in zip(unknown, self._server.exchange(spelled), strict=True):
+            for at, answer in zip(unknown, self._route.exchange(spelled, once=once), strict=True):
                 answers[at] = answer
         for answer in answers:
             if isinstance(answer, RedisError):
                 raise answer
         return answers
 
-    def _repeat(self, commands: Sequence[Command]) -> list[Any]:
+    def _repeat(self, commands: Sequence[Command], once: bool = False) -> list[Any]:
         started, pause = time.monotonic(), 0.01
         while True:
             try:
-                answers = self._exchange(commands)
+                answers = self._exchange(commands, once)
             except AuthenticationError as error:
                 raise _unavailable(error) from error
             except (Broken, TooSlow, OSError) as error:
@@ -173,7 +170,7 @@ class RedisKeyValue:
 
 
 def _spelled_out(command: Command) -> Command:
-    return ("EVAL", BY_SHA[str(command[1])].text, *command[2:]) if command[0] == "EVALSHA" else command
+    return (EVAL, BY_SHA[cast("bytes", command[1])].text, *command[2:]) if command[0] == EVALSHA else command
 
 
 class _Nonces:
@@ -192,7 +189,7 @@ class _Nonces:
 
 def script_call(script: Script, keys: Sequence[str], arguments: Sequence[Part]) -> Command:
     """A script as one command."""
-    return ("EVALSHA", script.sha, len(keys), *map(raw, keys), *map(raw, arguments))
+    return (EVALSHA, script.sha, len(keys), *map(raw, keys), *map(raw, arguments))
 
 
 def milliseconds(span: timedelta) -> int:

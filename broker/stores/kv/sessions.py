@@ -9,9 +9,9 @@ from broker.core.errors import Unavailable
 from broker.core.ports import Clock, Vault
 from broker.core.values import Session, SessionId, UserId
 from broker.stores.kv.codec import Unreadable, decode, encode, epoch_milliseconds
-from broker.stores.kv.line import Part
-from broker.stores.kv.redis import RedisKeyValue, milliseconds
-from broker.stores.kv.scripts import LOGIN_FINISH, SESSION_REPLACE
+from broker.stores.kv.line import Command, Part
+from broker.stores.kv.redis import RedisKeyValue, milliseconds, raw, script_call
+from broker.stores.kv.scripts import SESSION_INDEX, SESSION_REPLACE
 from broker.stores.kv.transactions import ROUNDS
 
 
@@ -32,79 +32,79 @@ class KvSessions:
 
     def open(self, session: Session, secret: str) -> None:
         """Raises `ValueError` for a secret that `secret_for` did not make for this session."""
-        arguments = ["", "", 0, *self.part(session, secret), "", 0]
-        self._kv.run(LOGIN_FINISH, ["t:{-}", *self.keys(session), "g:{-}"], arguments)
+        self._kv.batch(self.opening(session, self.digest(session.id, secret)))
 
-    def keys(self, session: Session) -> tuple[str, str]:
-        """Where `login_finish` keeps a session, and the ids of its user's sessions."""
-        return _key(session.id), _index(session.user)
-
-    def part(self, session: Session, secret: str, *, kept: bool = False) -> list[Part]:
-        """Arguments 4 to 9 of `login_finish`. `kept`: the session must be there, with this very secret."""
+    def opening(self, session: Session, digest: str) -> list[Command]:
+        """Keep it, and list it: two keys, two slots."""
         now = self._clock.now()
-        digest = self._digest(session.id, secret)
+        left = milliseconds(session.expires_at - now)
+        listed: list[Part] = [session.id, epoch_milliseconds(session.expires_at), epoch_milliseconds(now), left]
         return [
-            _written(session, digest),
-            milliseconds(session.expires_at - now),
-            digest if kept else "",
-            session.id,
-            epoch_milliseconds(session.expires_at),
-            epoch_milliseconds(now),
+            ("SET", raw(session_key(session.id)), written(session, digest), "PX", left),
+            script_call(SESSION_INDEX, [index_key(session.user)], listed),
         ]
+
+    def keep(self, session: Session, secret: str) -> bool:
+        """New content for a session that is there under this very secret; False when it is not."""
+        return self._replace(session, secret, secret)
 
     def get(self, secret: str) -> Session | None:
         id, _, random = secret.partition(".")
         if not random:
             return None
-        value = self._kv.get(_key(SessionId(id)))
+        value = self._kv.get(session_key(SessionId(id)))
         if value is None:
             return None
         digest = self._vault.digest(secret).encode()
         return self._read(id, value) if hmac.compare_digest(value.partition(b" ")[0], digest) else None
 
     def find(self, id: SessionId) -> Session | None:
-        value = self._kv.get(_key(id))
+        value = self._kv.get(session_key(id))
         return None if value is None else self._read(id, value)
 
     def replace(self, secret: str, session: Session, new_secret: str) -> None:
         """Raises `ValueError` for secrets of another session."""
-        old, new = self._digest(session.id, secret), self._digest(session.id, new_secret)
+        self._replace(session, secret, new_secret)
+
+    def _replace(self, session: Session, secret: str, new_secret: str) -> bool:
+        old, new = self.digest(session.id, secret), self.digest(session.id, new_secret)
         left = milliseconds(session.expires_at - self._clock.now())
-        self._kv.run(SESSION_REPLACE, [_key(session.id)], [old, _written(session, new), left, new])
+        return bool(self._kv.run(SESSION_REPLACE, [session_key(session.id)], [old, written(session, new), left, new]))
 
     def close(self, id: SessionId) -> Session | None:
         """The user's list is tidied when it is read."""
-        value = self._kv.take(_key(id))
+        value = self._kv.take(session_key(id))
         return None if value is None else self._read(id, value)
 
     def of(self, user: UserId) -> list[Session]:
-        ids = [SessionId(id.decode()) for id in self._kv.batch([("ZRANGE", _index(user), 0, -1)])[0]]
+        ids = [SessionId(id.decode()) for id in self._kv.batch([("ZRANGE", index_key(user), 0, -1)])[0]]
         found, gone = [], []
-        for id, value in zip(ids, self._kv.get_many([_key(id) for id in ids]), strict=True):
+        for id, value in zip(ids, self._kv.get_many([session_key(id) for id in ids]), strict=True):
             session = None if value is None else self._read(id, value)
             if session is None or session.user != user:
                 gone.append(id)
             else:
                 found.append(session)
         if gone:
-            self._kv.batch([("ZREM", _index(user), *gone)])
+            self._kv.batch([("ZREM", index_key(user), *gone)])
         return sorted(found, key=lambda session: (session.authenticated_at, session.created_at), reverse=True)
 
     def touch(self, id: SessionId, change: Callable[[Session], Session]) -> Session | None:
         """Compare-and-swap until `change` is applied to the newest value; None when it was signed out."""
         for _ in range(ROUNDS):
-            value = self._kv.get(_key(id))
+            value = self._kv.get(session_key(id))
             session = None if value is None else self._read(id, value)
             if value is None or session is None:
                 return None
             changed = change(session)
-            new = _written(changed, value.partition(b" ")[0].decode())
+            new = written(changed, value.partition(b" ")[0].decode())
             left = changed.expires_at - self._clock.now()
-            if new == value or self._kv.swap(_key(id), value, new, left):
+            if new == value or self._kv.swap(session_key(id), value, new, left):
                 return changed
         raise Unavailable(f"a session was changed {ROUNDS} times by others meanwhile")
 
-    def _digest(self, id: SessionId, secret: str) -> str:
+    def digest(self, id: SessionId, secret: str) -> str:
+        """What is kept of a secret. Raises `ValueError` for the secret of another session."""
         if not secret.startswith(f"{id}."):
             raise ValueError("this secret does not name the session: make it with secret_for")
         return self._vault.digest(secret)
@@ -117,13 +117,13 @@ class KvSessions:
         return session if self._clock.now() < session.expires_at else None
 
 
-def _key(id: SessionId) -> str:
+def session_key(id: SessionId) -> str:
     return f"s:{{{id}}}"
 
 
-def _index(user: UserId) -> str:
+def index_key(user: UserId) -> str:
     return f"u:{{{user}}}"
 
 
-def _written(session: Session, digest: str) -> bytes:
+def written(session: Session, digest: str) -> bytes:
     return f"{digest} ".encode() + encode(session, without="id")

@@ -1,15 +1,13 @@
--- KEYS: session. ARGV: digest of the secret that was current, new value, ttl (ms), digest of the new secret.
+-- KEYS: session. ARGV: digest of the secret that was current, new value, ttl (ms), digest of the new secret,
+-- which may be the old one.
 -- A session is "<digest of its secret> <content>".
 local value = redis.call('GET', KEYS[1])
 if not value then
   return 0
 end
 local digest = string.match(value, '^(%S+) ')
-if digest == ARGV[4] then
-  return 1
-end
 if digest ~= ARGV[1] then
-  return 0
+  return digest == ARGV[4] and 1 or 0
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
