@@ -45,7 +45,7 @@ def emptied(url: str) -> Iterator[RedisKeyValue]:
     """A connection to a server that holds nothing."""
     kv = RedisKeyValue.connect(url)
     try:
-        kv.batch([("FLUSHALL",)])
+        kv.everywhere("FLUSHALL")
         yield kv
     finally:
         kv.close()

@@ -18,6 +18,7 @@ LONGER = {"broker/core/ports.py": 600}  # one page with everything that the core
 WAITING = {  # where another process sets the pace; a deadline ends each of these loops
     "tests/servers.py",  # a server starts
     "tests/postgresql.py",  # so does this one
+    "tests/kv_servers.py",  # a server starts, a replica is promoted
     "tests/crash/processes.py",  # a server starts, or dies
     "tests/crash/test_kill_nine.py",  # the moment of the kill is what is tested
     "tests/browser/journeys/people.py",  # the worker delivers a mail

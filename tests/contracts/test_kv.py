@@ -1,4 +1,4 @@
-"""The key-value stores keep their contracts, on Valkey and on Redis."""
+"""The key-value stores keep their contracts: on Valkey, on Redis, and on a cluster of either."""
 
 from __future__ import annotations
 
@@ -21,14 +21,20 @@ from broker.testing.contracts.throttle import ThrottleContract
 from broker.testing.contracts.transactions import LoginsContract, TransactionsContract
 from broker.testing.entropy import SeededEntropy
 from tests.kv_engines import ENGINES, emptied, server
+from tests.kv_servers import cluster
 
 VAULT = SecretVault(bytes(range(32)))
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+@pytest.fixture(scope="module", params=[*ENGINES, *(f"{engine} cluster" for engine in ENGINES)])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    with server(request.param) as url:
-        yield url
+    engine, _, several = request.param.partition(" ")
+    if several:
+        with cluster(engine) as nodes:
+            yield nodes.url
+    else:
+        with server(engine) as url:
+            yield url
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ repeated by us, is safe to repeat: reads, plain writes, and scripts that know th
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import time
@@ -59,12 +60,12 @@ class RedisKeyValue:
         return cls(route_to(address))
 
     def get(self, key: str) -> bytes | None:
-        value: bytes | None = self._repeat([("GET", raw(key))])[0]
+        value: bytes | None = self._repeat([("GET", _named(key))])[0]
         return value
 
     def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """In the order of the keys. For a few dozen keys."""
-        return self.batch([("GET", key) for key in keys]) if keys else []
+        return self.batch([("GET", _named(key)) for key in keys]) if keys else []
 
     def put(self, key: str, value: bytes, ttl: timedelta, *, only_if_absent: bool = False) -> bool:
         if only_if_absent:
@@ -75,7 +76,7 @@ class RedisKeyValue:
                     [self.nonce(), milliseconds(MEMORY), value, milliseconds(ttl)],
                 )
             )
-        self._repeat([("SET", raw(key), value, "PX", milliseconds(ttl))])
+        self._repeat([("SET", _named(key), value, "PX", milliseconds(ttl))])
         return True
 
     def swap(self, key: str, old: bytes, new: bytes, ttl: timedelta) -> bool:
@@ -88,7 +89,7 @@ class RedisKeyValue:
 
     def delete(self, *keys: str) -> None:
         if keys:
-            self.batch([("DEL", key) for key in keys])
+            self.batch([("DEL", _named(key)) for key in keys])
 
     def count(self, key: str, ttl: timedelta) -> int:
         """When an answer was lost, one attempt may be counted twice; never less than happened."""
@@ -189,7 +190,7 @@ class _Nonces:
 
 def script_call(script: Script, keys: Sequence[str], arguments: Sequence[Part]) -> Command:
     """A script as one command."""
-    return (EVALSHA, script.sha, len(keys), *map(raw, keys), *map(raw, arguments))
+    return (EVALSHA, script.sha, len(keys), *map(_named, keys), *map(raw, arguments))
 
 
 def milliseconds(span: timedelta) -> int:
@@ -198,8 +199,21 @@ def milliseconds(span: timedelta) -> int:
 
 
 def _beside(key: str, suffix: str) -> str:
-    """A key in the same hash slot: a key without a tag hashes as if all of it were one."""
-    return f"{key}:{suffix}" if "{" in key else f"{{{key}}}:{suffix}"
+    """A key in the same hash slot as `_named(key)`."""
+    return f"{{{key}}}:{suffix}" if "}" not in key and key else f"{_tagged(key)}:{suffix}"
+
+
+def _tagged(key: str) -> str:
+    """A key that nothing can stand beside (it has a "}" and no hash tag, or is empty) gets another name."""
+    start = key.find("{")
+    if start >= 0 and key.find("}", start) > start + 1:
+        return key
+    return f"{{{hashlib.sha256(raw(key)).hexdigest()}}}"  # type: ignore[arg-type]
+
+
+def _named(key: str) -> bytes:
+    """The name of a key on the server."""
+    return raw(key if "}" not in key and key else _tagged(key))  # type: ignore[return-value]
 
 
 def raw(part: Part) -> Part:
