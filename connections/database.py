@@ -56,7 +56,7 @@ class Database(Connection[DatabaseSettings], PasswordSignIn, LocalReset):
         """One query and one verification for everybody. Whether somebody is blocked is the policy's question, asked
         after the password was right, so that it tells nobody else."""
         tenant = self.tools.tenant
-        with self.tools.database.reading() as work:
+        with self.tools.database.asking() as work:
             found = work.users.find(tenant.directory, self.id, identifier, self.settings.identifiers)
         right = self.tools.hasher.verify(password, found.hash if found else None)
         if found is None or not right:

@@ -317,6 +317,9 @@ class Database(Protocol):
     def reading(self) -> AbstractContextManager[UnitOfWork]:
         """A consistent view. Writing through it is an error."""
 
+    def asking(self) -> AbstractContextManager[UnitOfWork]:
+        """One question, in one round trip: what every token costs. A second one, and writing, are errors."""
+
     def marker(self) -> str:
         """Made with the database, `<Unix seconds>.<random>`; the key-value store carries the same (see Throttle)."""
 

@@ -35,12 +35,12 @@ class Accounts:
         if entry is None:
             raise NotFound(code="connection.unknown")
         if isinstance(self.means.connection(tenant, entry.id), LocalReset):
-            with self.means.database.reading() as work:
+            with self.means.database.asking() as work:
                 user = work.users.get(UserId(identity.subject))
             if user is None or user.directory != tenant.directory:
                 raise ConnectionFailed(code="connection.unknown_user")
             return user
-        with self.means.database.reading() as work:
+        with self.means.database.asking() as work:
             user = work.users.find_by_identity(tenant.directory, entry.id, identity.issuer, identity.subject)
         if user is None:
             return self._provision(tenant, entry, identity)

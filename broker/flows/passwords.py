@@ -119,7 +119,7 @@ class Passwords:
     def current(self, tenant: Tenant, user: User, password: str, address: str) -> CurrentPassword:
         """Prove the current password. Raises `WrongPassword`, `Throttled`, `Busy`."""
         self.guard.confirmation(tenant, user.id, address)
-        with self.means.database.reading() as work:
+        with self.means.database.asking() as work:
             stored = work.users.hash_of(user.id)
         if not self.means.hasher.verify(password, stored) or stored is None:
             raise WrongPassword

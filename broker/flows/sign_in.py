@@ -140,7 +140,8 @@ class SignIn:
         user, granted = just_read, frozenset[str]()
         if transaction.user is not None:
             if user is None or not client.first_party:
-                with self.means.database.reading() as work:
+                database = self.means.database
+                with database.asking() if client.first_party else database.reading() as work:
                     user = work.users.get(transaction.user)
                     if not client.first_party:
                         granted = work.consents.granted(transaction.user, client.client_id)
@@ -394,7 +395,7 @@ class SignIn:
         session = self.means.sessions.get(secret) if secret else None
         if session is None or session.directory != tenant.directory:
             return None
-        with self.means.database.reading() as work:
+        with self.means.database.asking() as work:
             user = work.users.get(UserId(session.user))
         if user is None or user.blocked or user.epoch != session.epoch:
             return None

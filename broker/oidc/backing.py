@@ -27,7 +27,7 @@ class Backing:
         One SQL read. Epoch, block, directory and connection are looked at at every use (SECURITY 3): no clean-up job
         is needed for a password change or a block to take effect.
         """
-        with self.database.reading() as work:
+        with self.database.asking() as work:
             user = work.users.get(grant.user)
         if user is None or user.blocked or user.epoch != grant.epoch or user.directory != grant.directory:
             return None

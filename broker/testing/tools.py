@@ -38,6 +38,9 @@ class NoDatabase:
     def reading(self) -> AbstractContextManager[UnitOfWork]:
         self._refuse()
 
+    def asking(self) -> AbstractContextManager[UnitOfWork]:
+        self._refuse()
+
     def marker(self) -> str:
         self._refuse()
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, event
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 
 from broker.stores.kv.embedded import EmbeddedValkey
 from broker.stores.kv.redis import RedisKeyValue
@@ -42,16 +43,15 @@ class Visits:
 
     client: FlaskClient
     key_values: RedisKeyValue
-    statements: list[str] = field(default_factory=list)
     cost: tuple[int, int] = (0, 0)
     """Statements and round trips of the last request."""
 
     def send(self, method: str, path: str, status: int, **how: Any) -> Any:
-        self.statements.clear()
+        STATEMENTS.clear()
         before = self._round_trips()
         answer = self.client.open(f"/t/acme{path}", method=method, base_url="https://login.test", **how)
         assert answer.status_code == status, answer.text
-        self.cost = len(self.statements), self._round_trips() - before - 1  # one is the question itself
+        self.cost = len(STATEMENTS), self._round_trips() - before - 1  # one is the question itself
         return answer
 
     def _round_trips(self) -> int:
@@ -85,8 +85,19 @@ class Visits:
         )
 
 
+STATEMENTS: list[str] = []
+"""What SQLite was asked since the last request began, told by SQLite itself."""
+
+
+def listen(connection: Any, _: object) -> None:
+    connection.set_trace_callback(
+        lambda text: STATEMENTS.append(text) if text.startswith(("SELECT", "INSERT", "UPDATE", "DELETE")) else None
+    )
+
+
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    event.listen(Pool, "connect", listen)
     servers = [EmbeddedValkey(tmp_path_factory.mktemp("kv")) for _ in range(2)]
     acme = ACME.replace(
         "[authorization_code, refresh_token]", "[authorization_code, refresh_token, client_credentials]"
@@ -94,6 +105,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     town = Town(tmp_path_factory.mktemp("town"), (servers[0].start(), servers[1].start()), acme=acme)
     town.broker.add("acme", email="ada@acme.test", username="ada")
     yield town
+    event.remove(Pool, "connect", listen)
     town.close()
     for server in servers:
         server.stop()
@@ -105,13 +117,9 @@ def visits(town: Town) -> Iterator[Visits]:
     key_values = RedisKeyValue.connect(town.key_values[0])
     visits = Visits(town.broker.app.test_client(), key_values)
 
-    def statement(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
-        visits.statements.append(text)
-
-    event.listen(Engine, "before_cursor_execute", statement)
     Visits(town.broker.app.test_client(), key_values).tokens()
+    STATEMENTS.clear()
     yield visits
-    event.remove(Engine, "before_cursor_execute", statement)
     key_values.close()
 
 

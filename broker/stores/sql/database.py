@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
-from sqlalchemy import Engine, select
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
+from sqlalchemy import select
 
 from broker.core.errors import Unavailable
 from broker.core.ports import Clock, Entropy, Vault
@@ -19,6 +17,7 @@ from broker.stores.sql.consents import SqlConsents
 from broker.stores.sql.engine import PATIENCE, Engines
 from broker.stores.sql.keys import SqlKeys
 from broker.stores.sql.outbox import SqlOutbox
+from broker.stores.sql.questions import OneQuestion, Questions
 from broker.stores.sql.statements import Statements, unavailable
 from broker.stores.sql.tables import meta
 from broker.stores.sql.tickets import SqlTickets
@@ -63,6 +62,22 @@ class SqlUnitOfWork:
         return SqlKeys(self._statements, self._vault)
 
 
+class SqlQuestion:
+    """The block of `asking()`. A class, since a generator costs a third of what SQLite needs for the answer."""
+
+    __slots__ = ("_statements", "_work")
+
+    def __init__(self, work: SqlUnitOfWork, statements: OneQuestion) -> None:
+        self._work = work
+        self._statements = statements
+
+    def __enter__(self) -> SqlUnitOfWork:
+        return self._work
+
+    def __exit__(self, *_: object) -> None:
+        self._statements.finish()
+
+
 class SqlDatabase:
     """Implements `broker.core.ports.Database` on SQLite or PostgreSQL. Safe over threads, and after a fork."""
 
@@ -74,6 +89,7 @@ class SqlDatabase:
         others. Raises `ConfigurationError`, `Unavailable`.
         """
         self._engines = Engines(url, patience)
+        self._questions = Questions(self._engines)
         self._clock = clock
         self._entropy = entropy
         self._vault = vault
@@ -92,7 +108,7 @@ class SqlDatabase:
             raise Unavailable("database: other writers did not finish in time", code="database.unavailable")
         self._here.writing = True
         try:
-            with self._transaction(self._engines.writer, writable=True) as work:
+            with self._transaction(writable=True) as work:
                 yield work
         finally:
             self._here.writing = False
@@ -103,8 +119,14 @@ class SqlDatabase:
     def reading(self) -> Iterator[SqlUnitOfWork]:
         """Raises `Unavailable`. Writing through it raises `RuntimeError`."""
         self._check_fork()
-        with self._transaction(self._engines.reader, writable=False) as work:
+        with self._transaction(writable=False) as work:
             yield work
+
+    def asking(self) -> SqlQuestion:
+        """Raises `Unavailable`. A second question, and writing, raise `RuntimeError`."""
+        self._check_fork()
+        statements = OneQuestion(self._questions)
+        return SqlQuestion(SqlUnitOfWork(statements, self._clock, self._entropy, self._vault), statements)
 
     def marker(self) -> str:
         """Raises `Unavailable`."""
@@ -147,39 +169,26 @@ class SqlDatabase:
         return str(found)
 
     @contextmanager
-    def _transaction(self, engine: Engine, *, writable: bool) -> Iterator[SqlUnitOfWork]:
-        with self._typed_errors():
-            connection = engine.connect()
-            try:
-                transaction = connection.begin()
-            except BaseException:
-                connection.close()
-                raise
-        statements = Statements(connection, writable=writable)
-        try:
+    def _transaction(self, *, writable: bool) -> Iterator[SqlUnitOfWork]:
+        with ExitStack() as stack:
+            with self._typed_errors():
+                connection = stack.enter_context(self._engines.begun(writable=writable))
+            statements = Statements(connection, writable=writable)
+            stack.callback(statements.finish)
             yield SqlUnitOfWork(statements, self._clock, self._entropy, self._vault)
             if statements.failed is not None:
                 # Whoever caught it inside the block did not make it good.
                 raise statements.failed
             with self._typed_errors():
                 if writable:
-                    transaction.commit()
-        finally:
-            statements.finish()
-            with suppress(SQLAlchemyError, self._driver_error):
-                # Rolls back whatever is not committed.
-                connection.close()
+                    connection.commit()
 
     @contextmanager
     def _typed_errors(self) -> Iterator[None]:
         try:
             yield
-        except (DBAPIError, SQLAlchemyTimeout, self._driver_error) as error:
+        except self._engines.errors as error:
             raise unavailable(error) from error
-
-    @property
-    def _driver_error(self) -> type[Exception]:
-        return self._engines.driver_error
 
     def _check_fork(self) -> None:
         if os.getpid() != self._process:

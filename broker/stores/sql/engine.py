@@ -3,40 +3,137 @@
 from __future__ import annotations
 
 import os
+import select
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
 
 from broker.core.errors import ConfigurationError, Unavailable
 
 PATIENCE = 10
 """Seconds that a transaction waits for others, of this process or of another, before it is `Unavailable`."""
+_VIEW = "homerealm_view"
+_BEGIN_VIEW = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 POSTGRESQL_CONNECTIONS = 16
 """Most connections that one process opens to PostgreSQL; whoever needs one more waits for PATIENCE."""
 
 
 class Engines:
-    """The two ways into one database: `writer` for transactions that write, `reader` for consistent views."""
+    """The ways into one database: `writer` for transactions that write, `reader` for consistent views, and `fetch`."""
 
     def __init__(self, url: str, patience: float = PATIENCE) -> None:
         """Connects to nothing yet, but makes SQLite's folder and file. Raises `ConfigurationError`, `Unavailable`."""
         parsed = parse_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.patience = patience
+        self._generation = 0
         if self.is_sqlite:
             _make_file(parsed)
             self.writer = _sqlite(parsed, patience, begin="BEGIN IMMEDIATE", pool_size=1, max_overflow=0)
             self.reader = _sqlite(parsed, patience, begin="BEGIN", query_only=True, pool_size=8, max_overflow=-1)
         else:
             self.writer = _postgresql(parsed, patience)
-            self.reader = self.writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            self.reader = self.writer.execution_options(**{_VIEW: True})
+            self._watch(self.writer)
         dialect = self.writer.dialect
         self.driver_error: type[Exception] = dialect.loaded_dbapi.Error
         """What comes from the driver where SQLAlchemy does not stand between."""
+        self.errors = (DBAPIError, SQLAlchemyTimeout, self.driver_error)
         self.url = parsed
         self._abandoned: list[object] = []
+        self._resting: deque[Any] = deque()
+
+    @contextmanager
+    def begun(self, *, writable: bool) -> Iterator[Connection]:
+        """A connection with a transaction begun; what is not committed in the block is taken back.
+
+        A connection that broke while it rested is replaced, once: BEGIN is the first that is sent, so nothing is lost.
+        """
+        engine = self.writer if writable else self.reader
+        connection = engine.connect()
+        try:
+            try:
+                connection.begin()
+            except self.errors:
+                if not self._is_broken(connection.connection.dbapi_connection):
+                    raise
+                self._generation += 1
+                connection.invalidate()
+                connection.close()
+                connection = engine.connect()
+                connection.begin()
+            yield connection
+        finally:
+            with suppress(SQLAlchemyError, self.driver_error):
+                connection.close()
+
+    def fetch(self, text: str, parameters: Any) -> list[Any]:
+        """The rows of one SELECT in a transaction of its own, which costs no round trip.
+
+        A connection that broke while it rested is replaced, once. Raises what is in `errors`.
+        """
+        if self.is_sqlite:
+            return self._fetch_sqlite(text, parameters)
+        try:
+            return self._fetch(text, parameters)
+        except _Broken:
+            self._generation += 1
+        try:
+            return self._fetch(text, parameters)
+        except _Broken as broken:
+            raise broken.error from None
+
+    def _fetch(self, text: str, parameters: Any) -> list[Any]:
+        held = self.reader.raw_connection()
+        try:
+            found: list[Any] = held.dbapi_connection.execute(text, parameters).fetchall()  # type: ignore[union-attr]
+        except self.driver_error as error:
+            broken = self._is_broken(held.dbapi_connection)
+            if broken:
+                held.invalidate()
+                raise _Broken(error) from error
+            raise
+        finally:
+            held.close()
+        return found
+
+    def _fetch_sqlite(self, text: str, parameters: Any) -> list[Any]:
+        try:
+            connection = self._resting.pop()
+        except IndexError:
+            # Prepared as those of the pool, and then ours: the pool costs as much as the question.
+            taken = self.reader.raw_connection()
+            connection = taken.dbapi_connection
+            taken.detach()
+        try:
+            # To the end, so that no snapshot stays open.
+            found: list[Any] = connection.execute(text, parameters).fetchall()
+        except BaseException:
+            connection.close()
+            raise
+        self._resting.append(connection)
+        return found
+
+    def _watch(self, engine: Engine) -> None:
+        """A resting connection that the server has closed is replaced before it is used, without asking the server."""
+
+        @event.listens_for(engine, "connect")
+        def opened(_: object, record: Any) -> None:
+            record.info["generation"] = self._generation
+
+        @event.listens_for(engine, "checkout")
+        def taken(connection: Any, record: Any, _: object) -> None:
+            if record.info["generation"] != self._generation or connection.closed or _has_news(connection.fileno()):
+                raise DisconnectionError
+
+    def _is_broken(self, connection: Any) -> bool:
+        return not self.is_sqlite and bool(connection is None or connection.closed)
 
     def forget(self) -> None:
         """After a fork: never touch, and never close, what the parent still uses.
@@ -44,13 +141,33 @@ class Engines:
         Closing a SQLite connection that another process made can remove its write-ahead log, and ending a
         PostgreSQL one says goodbye in the parent's name. So the old pools are kept, unused.
         """
+        self._abandoned.append(self._resting)
+        self._resting = deque()
         for engine in (self.writer, self.reader):
             self._abandoned.append(engine.pool)
             engine.dispose(close=False)
 
     def close(self) -> None:
+        while self._resting:
+            with suppress(IndexError):
+                self._resting.pop().close()
         self.reader.dispose()
         self.writer.dispose()
+
+
+class _Broken(Exception):
+    """The connection is gone."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _has_news(descriptor: int) -> bool:
+    """Whether there is something to read. On a connection that nobody asked anything, that is its end."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN | select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def parse_url(text: str) -> URL:
@@ -124,17 +241,39 @@ def prepare_sqlite(connection: Any, *, query_only: bool = False) -> None:
 
 def _postgresql(url: URL, patience: float) -> Engine:
     try:
-        return create_engine(
+        engine = create_engine(
             url,
             pool_size=POSTGRESQL_CONNECTIONS // 2,
             max_overflow=POSTGRESQL_CONNECTIONS - POSTGRESQL_CONNECTIONS // 2,
             pool_timeout=patience,
             pool_recycle=1800,
+            pool_use_lifo=True,
             hide_parameters=True,
-            connect_args={
-                "connect_timeout": max(2, int(patience)),
-                "options": f"-c lock_timeout={int(patience * 1000)}",
-            },
+            connect_args={"autocommit": True, "connect_timeout": max(2, int(patience))},
         )
     except ModuleNotFoundError:
         raise ConfigurationError(["database: PostgreSQL needs the driver: pip install 'psycopg[binary]'"]) from None
+
+    @event.listens_for(engine, "do_connect")
+    def limit(_dialect: object, _record: object, _arguments: object, options: dict[str, Any]) -> None:
+        # What the address says comes last, and wins.
+        options["options"] = f"{_limits(patience)} {options.get('options', '')}".strip()
+        options.setdefault("application_name", "homerealm")
+
+    @event.listens_for(engine, "begin")
+    def begin_transaction(connection: Connection) -> None:
+        view = connection.get_execution_options().get(_VIEW)
+        connection.connection.dbapi_connection.execute(_BEGIN_VIEW if view else "BEGIN")  # type: ignore[union-attr]
+
+    return engine
+
+
+def _limits(patience: float) -> str:
+    """What the server ends by itself, in milliseconds: a wait for a lock, a statement, and a transaction of a process
+    that was stopped in its middle, whose locks would stay."""
+    limits = {
+        "lock_timeout": patience,
+        "statement_timeout": patience * 3,
+        "idle_in_transaction_session_timeout": patience * 6,
+    }
+    return " ".join(f"-c {name}={int(seconds * 1000)}" for name, seconds in limits.items())

@@ -18,7 +18,9 @@ Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 def unavailable(error: BaseException) -> Unavailable:
     """Locked, full, broken, gone: for the person it is all one, and the detail is for the log."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return Unavailable(f"database: {str(cause).strip() or type(cause).__name__}", code="database.unavailable")
+    # PostgreSQL's details quote rows, with hashes in them: its first line does not.
+    said = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause).strip()
+    return Unavailable(f"database: {said or type(cause).__name__}", code="database.unavailable")
 
 
 class Statements:
@@ -28,10 +30,11 @@ class Statements:
     the transaction by itself when the disk is full, and would take every later statement as a transaction of its own.
     """
 
-    __slots__ = ("_connection", "failed", "writable")
+    __slots__ = ("_connection", "_savepoints", "failed", "writable")
 
-    def __init__(self, connection: Connection, *, writable: bool) -> None:
+    def __init__(self, connection: Connection | None, *, writable: bool) -> None:
         self._connection = connection
+        self._savepoints = 0
         self.writable = writable
         self.failed: Unavailable | RuntimeError | None = None
 
@@ -52,9 +55,10 @@ class Statements:
         """A savepoint: an `IntegrityError` takes back what was done inside, and the transaction goes on."""
         self.must_write()
         try:
-            savepoint = self._connection.begin_nested()
+            savepoint = self._open().begin_nested()
         except SQLAlchemyError as error:
             raise self._fail(error) from error
+        self._savepoints += 1
         try:
             yield
             savepoint.commit()
@@ -62,6 +66,8 @@ class Statements:
             if self.failed is None:
                 savepoint.rollback()
             raise
+        finally:
+            self._savepoints -= 1
 
     def must_write(self) -> None:
         """Raises `RuntimeError` inside `reading()`: a mistake in the program, found on every engine alike."""
@@ -76,11 +82,19 @@ class Statements:
         if self.failed is not None:
             raise self.failed
         try:
-            return take(self._connection.execute(statement, parameters))
-        except IntegrityError:
+            return take(self._open().execute(statement, parameters))
+        except IntegrityError as error:
+            if not self._savepoints:
+                # PostgreSQL has given the transaction up, and would answer COMMIT with a silent ROLLBACK.
+                self._fail(error)
             raise
         except DBAPIError as error:
             raise self._fail(error) from error
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            raise RuntimeError("this unit of work has no transaction")
+        return self._connection
 
     def _fail(self, error: BaseException) -> Unavailable:
         self.failed = failed = unavailable(error)
