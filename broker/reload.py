@@ -33,7 +33,8 @@ LOOK = 0.5
 """Seconds between two looks at the files. What changed must look the same twice: an editor may be in the middle."""
 EARLIER = 8
 """How many configurations that went out of use are kept, at most."""
-NEED_A_RESTART = ("base_url", "database", "key_value", "secret_key")
+NEED_A_RESTART = ("base_url", "database", "key_value", "secret_key", "other_secret_keys")
+_IN_FILES = {"secret_key": "secret_key_file", "other_secret_keys": "other_secret_key_files"}
 
 log = structlog.get_logger("homerealm.config")
 
@@ -146,8 +147,8 @@ class Live:
         wrong = []
         for key in NEED_A_RESTART:
             if getattr(settings, key) != getattr(running, key):
-                written = "secret_key_file" if key not in self._loader.positions and key == "secret_key" else key
-                place = self._loader.positions.get(written) or f"{self._loader.config_dir / BROKER_FILE}:1:1"
+                written = next((one for one in (key, _IN_FILES.get(key)) if one in self._loader.positions), key)
+                place = self._loader.positions.get(written or key) or f"{self._loader.config_dir / BROKER_FILE}:1:1"
                 wrong.append(f"{place}: {written}: changed, which needs a restart; what runs has the earlier one")
         if wrong:
             raise ConfigurationError(wrong)

@@ -315,7 +315,7 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
 
     clock = clock or SystemClock()
     entropy = entropy or SystemEntropy()
-    vault = SecretVault(settings.secret_key)
+    vault = SecretVault(settings.secret_key, settings.other_secret_keys)
     database = SqlDatabase(settings.database, clock, entropy, vault)
     if upgrade:
         database.upgrade()

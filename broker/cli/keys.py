@@ -62,6 +62,30 @@ def rotate(config: Path, tenant_id: str, at_once: bool, as_json: bool) -> None:
     _print(rows, as_json)
 
 
+@keys.command()
+@config_option
+@json_option
+def rewrap(config: Path, as_json: bool) -> None:
+    """After `secret_key` changed: encrypt everything in the database with the new one.
+
+    Before that every process must use the new key, and know the earlier one (`other_secret_keys`).
+    """
+    from broker.core.errors import ConfigurationError
+    from broker.wiring import running
+
+    with running(config) as runtime:
+        try:
+            done = runtime.database.reseal()
+        except ValueError as error:
+            message = f"other_secret_keys: the key that this was encrypted with is not among them: {error}"
+            raise ConfigurationError([message]) from None
+    if as_json:
+        click.echo(json.dumps(dict(done), indent=2))
+        return
+    for table, number in done.items():
+        click.echo(f"{table:<20} {number} encrypted anew")
+
+
 def _tenant(runtime: Runtime, id: str) -> Tenant:
     from broker.core.values import TenantId
 

@@ -19,6 +19,8 @@ NOTHING = "0" * 64
 
 Mac = Callable[[str, str, str], str]
 """`Vault.mac`: a purpose and two parts to a keyed digest."""
+IsMac = Callable[[str, str, str, str], bool]
+"""`Vault.is_mac`: whether that is the keyed digest of a purpose and two parts, also by an earlier key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,25 +95,31 @@ def seal(mac: Mac, kind: str, place: int, hash: str) -> str:
     return mac(f"audit {kind}", str(place), hash)
 
 
+def sealed(is_mac: IsMac, kind: str, place: int, hash: str, seal: str) -> bool:
+    """Whether a seal is one of this installation."""
+    return is_mac(seal, f"audit {kind}", str(place), hash)
+
+
 def mark(mac: Mac, kind: str, place: int, hash: str) -> Mark:
     """A sealed mark."""
     return Mark(place, hash, seal(mac, kind, place, hash))
 
 
 def verify(
-    records: Iterable[Record], *, start: Mark = START, head: Mark | None = None, mac: Mac | None = None
+    records: Iterable[Record], *, start: Mark = START, head: Mark | None = None, is_mac: IsMac | None = None
 ) -> Verdict:
     """Follow a chain from `start`, and name the first row that is wrong.
 
-    `records` are the sealed rows by place. With `mac` the seals are checked as well; with `head` the end must be there.
+    `records` are the sealed rows by place. With `is_mac` the seals are checked as well; with `head` the end must
+    be there.
     """
     last = start
-    if mac is not None and start is not START and start.seal != seal(mac, "start", start.place, start.hash):
+    if is_mac and start is not START and not sealed(is_mac, "start", start.place, start.hash, start.seal):
         return Verdict(START, "where the chain begins was not written by this installation")
-    if mac is not None and head is not None and head.seal != seal(mac, "head", head.place, head.hash):
+    if is_mac and head is not None and not sealed(is_mac, "head", head.place, head.hash, head.seal):
         return Verdict(START, "where the chain ends was not written by this installation")
     for record in records:
-        wrong = _wrong(record, last, mac)
+        wrong = _wrong(record, last, is_mac)
         if wrong:
             return Verdict(last, wrong, record.number)
         last = Mark(last.place + 1, record.hash)
@@ -122,12 +130,12 @@ def verify(
     return Verdict(last)
 
 
-def _wrong(record: Record, last: Mark, mac: Mac | None) -> str:
+def _wrong(record: Record, last: Mark, is_mac: IsMac | None) -> str:
     place = last.place + 1
     if record.place != place:
         return f"place {place} is missing: the next row, number {record.number}, says place {record.place}"
     if record.hash != link(last.hash, record, place):
         return f"row number {record.number} at place {place} was changed, or the row before it was"
-    if mac is not None and record.seal != seal(mac, "row", place, record.hash):
+    if is_mac and not sealed(is_mac, "row", place, record.hash, record.seal):
         return f"row number {record.number} at place {place} was not sealed by this installation"
     return ""

@@ -44,7 +44,10 @@ class Entropy(Protocol):
 
 
 class Vault(Protocol):
-    """Keys derived from the installation's secret key: encryption at rest and MACs."""
+    """Keys derived from the installation's secret key: encryption at rest and MACs.
+
+    While one secret key takes the place of another, everything is made with one, and recognised by both.
+    """
 
     def seal(self, plain: bytes, place: str) -> bytes:
         """Authenticated encryption; `place` (table, column, row) is bound as associated data (SECURITY 19)."""
@@ -52,8 +55,14 @@ class Vault(Protocol):
     def open(self, sealed: bytes, place: str) -> bytes:
         """Raises `ValueError` for anything that was not sealed for this very place."""
 
+    def resealed(self, sealed: bytes, place: str) -> bytes | None:
+        """The same, sealed with the key of the moment; None when it is so already. Raises as `open`."""
+
     def mac(self, purpose: str, *parts: str) -> str:
         """A keyed digest of the parts, URL-safe; unambiguous, so ("a","bc") differs from ("ab","c")."""
+
+    def is_mac(self, given: str, purpose: str, *parts: str, length: int = 43) -> bool:
+        """Whether it is the `mac` of these, or the first `length` characters of it. In constant time."""
 
     def digest(self, secret: str) -> str:
         """What is stored in place of a one-time secret: SHA-256, URL-safe. Secrets are long and random."""
@@ -322,6 +331,12 @@ class Database(Protocol):
 
     def marker(self) -> str:
         """Made with the database, `<Unix seconds>.<random>`; the key-value store carries the same (see Throttle)."""
+
+    def reseal(self) -> Mapping[str, int]:
+        """Seal everything with the key of the moment that was sealed with an earlier one: how many rows, by table.
+
+        In small transactions, beside whoever works. Raises `ValueError` for what no key of ours opens.
+        """
 
     def ping(self) -> None:
         """Raises `Unavailable`."""

@@ -255,5 +255,7 @@ class Settings:
     root: str
     """The folder that relative paths start at: the parent of the configuration folder."""
     config_dir: str
+    other_secret_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    """What was made with one of these is recognised, too: while one secret key takes the place of another."""
     trusted_proxies: tuple[str, ...] = ()
     egress: Egress = Egress()

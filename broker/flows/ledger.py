@@ -52,7 +52,7 @@ class Ledger:
             first = next(iter(work.audit.chained(0, 1)), None)
         if head is None and (first is not None or start.place):
             return Verdict(start, "the mark of where the chain ends is missing")
-        verdict = chain.verify(self.records(start.place, head), start=start, head=head, mac=self.vault.mac)
+        verdict = chain.verify(self.records(start.place, head), start=start, head=head, is_mac=self.vault.is_mac)
         if verdict.problem or anchor is None:
             return verdict
         return self._anchored(anchor, start, verdict)

@@ -9,6 +9,7 @@ import hmac
 import os
 import secrets
 from base64 import b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -24,6 +25,8 @@ from nacl.exceptions import CryptoError
 from broker.core.errors import ConfigurationError
 
 KEY_BYTES = 32
+MAC_LENGTH = 43
+"""Characters of a whole MAC."""
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VERSION = b"\x01"
 _NONCE = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
@@ -50,12 +53,18 @@ class SecretVault:
     so that random ones can be used without counting messages.
     """
 
-    def __init__(self, secret_key: bytes) -> None:
-        """Raises `ConfigurationError` for a key of less than 32 bytes."""
-        if len(secret_key) < KEY_BYTES:
-            raise ConfigurationError([f"secret_key: has {len(secret_key)} bytes, at least {KEY_BYTES} are needed"])
-        self._sealing = _derive(secret_key, b"homerealm seal 1")
-        self._authenticating = _derive(secret_key, b"homerealm mac 1")
+    def __init__(self, secret_key: bytes, others: Sequence[bytes] = ()) -> None:
+        """Everything is made with `secret_key`; what was made with one of `others` is recognised, too.
+
+        Raises `ConfigurationError` for a key of less than 32 bytes.
+        """
+        keys = (secret_key, *others)
+        for key in keys:
+            if len(key) < KEY_BYTES:
+                raise ConfigurationError([f"secret_key: has {len(key)} bytes, at least {KEY_BYTES} are needed"])
+        self._opening = tuple(_derive(key, b"homerealm seal 1") for key in keys)
+        self._sealing = self._opening[0]
+        self._recognising = tuple(_derive(key, b"homerealm mac 1") for key in keys)
 
     def seal(self, plain: bytes, place: str) -> bytes:
         """Encrypted and bound to `place`, such as `outbox.payload.<id>`: moved elsewhere, it does not open."""
@@ -63,7 +72,16 @@ class SecretVault:
         return _VERSION + nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(plain, _bytes(place), nonce, self._sealing)
 
     def open(self, sealed: bytes, place: str) -> bytes:
-        """Raises `ValueError` for anything that was not sealed by this key for this very place."""
+        """Raises `ValueError` for anything that was not sealed by one of our keys for this very place."""
+        return self._opened(sealed, place)[0]
+
+    def resealed(self, sealed: bytes, place: str) -> bytes | None:
+        """The same, sealed with the key of the moment; None when it is so already. Raises as `open`."""
+        plain, by = self._opened(sealed, place)
+        return None if by is self._sealing else self.seal(plain, place)
+
+    def _opened(self, sealed: bytes, place: str) -> tuple[bytes, bytes]:
+        """What it says, and the key that it was sealed with."""
         sealed = bytes(sealed)
         if (
             len(sealed) < len(_VERSION) + _NONCE + crypto_aead_xchacha20poly1305_ietf_ABYTES
@@ -71,15 +89,25 @@ class SecretVault:
         ):
             raise ValueError(f"not a sealed value: {place}")
         nonce, text = sealed[1 : 1 + _NONCE], sealed[1 + _NONCE :]
-        try:
-            return crypto_aead_xchacha20poly1305_ietf_decrypt(text, _bytes(place), nonce, self._sealing)
-        except CryptoError:
-            raise ValueError(f"sealed with another key, for another place, or changed: {place}") from None
+        for key in self._opening:
+            try:
+                return crypto_aead_xchacha20poly1305_ietf_decrypt(text, _bytes(place), nonce, key), key
+            except CryptoError:
+                continue
+        raise ValueError(f"sealed with another key, for another place, or changed: {place}")
 
     def mac(self, purpose: str, *parts: str) -> str:
         """HMAC-SHA256, 43 characters. Every part goes in with its length, so that parts cannot shift."""
-        message = b"".join(len(raw).to_bytes(8) + raw for raw in map(_bytes, (purpose, *parts)))
-        return _text(hmac.digest(self._authenticating, message, "sha256"))
+        return _text(hmac.digest(self._recognising[0], _message(purpose, parts), "sha256"))
+
+    def is_mac(self, given: str, purpose: str, *parts: str, length: int = MAC_LENGTH) -> bool:
+        """Whether it is the MAC of these, or its first `length` characters, by any of our keys. In constant time."""
+        message, claimed = _message(purpose, parts), _bytes(given)
+        found = False
+        for key in self._recognising:
+            expected = _text(hmac.digest(key, message, "sha256"))[:length]
+            found |= hmac.compare_digest(expected.encode("ascii"), claimed)
+        return found
 
     def digest(self, secret: str) -> str:
         """SHA-256, 43 characters. Not for passwords: those are guessable and need a slow hash."""
@@ -132,6 +160,10 @@ def _parse_key(content: bytes) -> bytes:
     if len(set(key)) < KEY_BYTES // 4:
         raise ValueError("is not a key: it is not random")
     return key
+
+
+def _message(purpose: str, parts: Sequence[str]) -> bytes:
+    return b"".join(len(raw).to_bytes(8) + raw for raw in map(_bytes, (purpose, *parts)))
 
 
 def _derive(key: bytes, use: bytes) -> bytes:

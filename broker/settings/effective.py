@@ -51,6 +51,7 @@ def _settings(settings: Settings) -> dict[str, Any]:
         "database": _address(settings.database),
         "key_value": _address(settings.key_value),
         "secret_key": _Masked(settings.secret_key),
+        "other_secret_keys": [_Masked(key) for key in settings.other_secret_keys],
         "trusted_proxies": list(settings.trusted_proxies),
         "egress": _value(settings.egress),
         "version": settings.version,

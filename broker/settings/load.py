@@ -101,7 +101,7 @@ class _Attempt:
             self._check_ca_bundle(broker, broker_node)
         if self.problems or broker is None or broker_node is None:
             raise self.problems.error()
-        key = self._secret_key(broker, broker_node)
+        key, others = self._secret_key(broker, broker_node), self._other_secret_keys(broker, broker_node)
         return Settings(
             base_url=broker.base_url,
             database=database_under(self.root, broker.database),
@@ -111,6 +111,7 @@ class _Attempt:
             version=self._version(key),
             root=str(self.root),
             config_dir=str(self.config_dir.absolute()),
+            other_secret_keys=others,
             trusted_proxies=broker.trusted_proxies,
             egress=build.egress(broker.egress, self.root),
         )
@@ -207,13 +208,28 @@ class _Attempt:
     def _secret_key(self, broker: BrokerFile, node: Table) -> bytes:
         if broker.secret_key is not None:
             return broker.secret_key.reveal().encode()
-        path = self.root / (broker.secret_key_file or "var/secret.key")
         written = node.entries.get("secret_key_file")
         position = written.position if written else node.position
+        return self._key_in(broker.secret_key_file or "var/secret.key", position, "secret_key_file")
+
+    def _other_secret_keys(self, broker: BrokerFile, node: Table) -> tuple[bytes, ...]:
+        keys = [key.reveal().encode() for key in broker.other_secret_keys]
+        for index, name in enumerate(broker.other_secret_key_files):
+            key = "other_secret_key_files"
+            _, position = find(node, (key, index))
+            if not (self.root / name).is_file():
+                # Never made here: a key that nothing was sealed with opens nothing.
+                self.problems.add(position, key, f"is no file ({self.root / name}); the file of a key would be right")
+                raise self.problems.error()
+            keys.append(self._key_in(name, position, key))
+        return tuple(keys)
+
+    def _key_in(self, name: str, position: Position, key: str) -> bytes:
+        """The key in a file. Raises `ConfigurationError`."""
         try:
-            key = self.loader.read_or_make_key(path)
-            if len(key) >= SHORTEST_SECRET_KEY:
-                return key
+            found = self.loader.read_or_make_key(self.root / name)
+            if len(found) >= SHORTEST_SECRET_KEY:
+                return found
             message = f"is too short; at least {SHORTEST_SECRET_KEY} random bytes would be right"
         except OSError as error:
             message = (
@@ -221,7 +237,7 @@ class _Attempt:
             )
         except (ValueError, BrokerError) as error:
             message = f"cannot be used: {error}"
-        self.problems.add(position, "secret_key_file", message)
+        self.problems.add(position, key, message)
         raise self.problems.error()
 
     def _check_ca_bundle(self, broker: BrokerFile, node: Table) -> None:

@@ -87,6 +87,13 @@ class BrokerFile(SettingsModel):
     secret_key_file: str | None = Field(default=None, min_length=1, examples=["var/secret.key"])
     """The file of the secret key, made at the first start and readable by its owner only. `var/secret.key` unless
     `secret_key` is given."""
+    other_secret_keys: tuple[SecretText, ...] = Field(
+        default=(), max_length=4, examples=[["${ENV:HOMEREALM_EARLIER_SECRET_KEY}"]]
+    )
+    """Secret keys that are recognised, too, while one takes the place of another: the next one before it is used, the
+    earlier one until nothing is left that was made with it (see the guide for operators)."""
+    other_secret_key_files: tuple[str, ...] = Field(default=(), max_length=4, examples=[["var/earlier-secret.key"]])
+    """The same in files, which must be there."""
     mail: Mail = Mail()
     """For every tenant that does not say otherwise."""
     trusted_proxies: tuple[Network, ...] = Field(default=(), examples=[["10.0.0.0/8"]])
@@ -101,6 +108,11 @@ class BrokerFile(SettingsModel):
         if self.secret_key is not None and len(self.secret_key.reveal()) < SHORTEST_SECRET_KEY:
             raise wrong(
                 f"is too short; at least {SHORTEST_SECRET_KEY} random characters would be right", key="secret_key"
+            )
+        if any(len(key.reveal()) < SHORTEST_SECRET_KEY for key in self.other_secret_keys):
+            raise wrong(
+                f"has a key of less than {SHORTEST_SECRET_KEY} characters; the keys of before or after would be right",
+                key="other_secret_keys",
             )
         return self
 

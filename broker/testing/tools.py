@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -45,6 +46,9 @@ class NoDatabase:
         self._refuse()
 
     def ping(self) -> None:
+        self._refuse()
+
+    def reseal(self) -> Mapping[str, int]:
         self._refuse()
 
     def close(self) -> None:

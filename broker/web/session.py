@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hmac
 import json
 from typing import TYPE_CHECKING
 
@@ -109,8 +108,7 @@ def _pack(current: Visit, redirect: str | None) -> str:
 
 def _unpack(current: Visit, state: str) -> str | None:
     body, _, mac = state.partition(".")
-    expected = current.runtime.vault.mac("signed-out", current.tenant.id, current.browser, body)
-    if not hmac.compare_digest(mac.encode(), expected.encode()):
+    if not current.runtime.vault.is_mac(mac, "signed-out", current.tenant.id, current.browser, body):
         return None
     try:
         value = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))

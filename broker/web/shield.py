@@ -6,7 +6,6 @@ A host application's CSRFProtect is told to leave our blueprints alone; they pro
 
 from __future__ import annotations
 
-import hmac
 from typing import Any, ClassVar
 
 from flask_wtf import FlaskForm
@@ -20,7 +19,11 @@ from broker.web.visit import Visit
 
 def token(current: Visit, form: str, tx: str) -> str:
     """The value that a form of this name carries, for this browser and this transaction."""
-    return current.runtime.vault.mac("csrf", current.jar.browser(), current.tenant.id, tx, form)[:43]
+    return current.runtime.vault.mac("csrf", *_bound_to(current, form, tx))
+
+
+def _bound_to(current: Visit, form: str, tx: str) -> tuple[str, ...]:
+    return current.jar.browser(), current.tenant.id, tx, form
 
 
 class BoundToken(CSRF):
@@ -31,9 +34,8 @@ class BoundToken(CSRF):
 
     def validate_csrf_token(self, form: Any, field: Any) -> None:
         current: Visit = form.meta.csrf_context
-        given = (field.data or "").encode()
-        tx = current.form.get("tx", "")
-        if not any(hmac.compare_digest(token(current, name, tx).encode(), given) for name in form.names()):
+        given, tx, vault = field.data or "", current.form.get("tx", ""), current.runtime.vault
+        if not any(vault.is_mac(given, "csrf", *_bound_to(current, name, tx)) for name in form.names()):
             raise ValidationError("stale")
 
 

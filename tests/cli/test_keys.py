@@ -54,3 +54,13 @@ def test_keys_are_listed_rotated_and_replaced_at_once_after_a_leak(config: Path)
 def test_a_tenant_that_does_not_exist_is_named_with_those_that_do(config: Path) -> None:
     with pytest.raises(NotFound, match="no tenant 'globex'; there are: acme"):
         run("rotate", "--config", config, "--tenant", "globex")
+
+
+def test_everything_is_encrypted_anew_after_the_secret_key_changed(config: Path) -> None:
+    before = run("list", "--config", config)
+    old = config.parent / "var" / "secret.key"
+    old.rename(old.with_name("earlier.key"))
+    (config / "broker.yaml").write_text(BROKER + "other_secret_key_files: [var/earlier.key]\n")
+    assert json.loads(run("rewrap", "--config", config, "--json"))["signing_keys"] == 2
+    (config / "broker.yaml").write_text(BROKER)
+    assert run("list", "--config", config) == before

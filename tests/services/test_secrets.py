@@ -155,3 +155,23 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match=re.escape(str(tmp_path / "file"))):
         read_or_make_key(tmp_path / "file" / "secret.key")
+
+
+def test_what_another_of_our_keys_made_is_recognised_and_sealed_anew() -> None:
+    old, new = SecretVault(b"o" * 16 + b"l" * 16), SecretVault(b"n" * 16 + b"e" * 16, [b"o" * 16 + b"l" * 16])
+    sealed = old.seal(b"link", "here")
+    assert new.open(sealed, "here") == b"link"
+    anew = new.resealed(sealed, "here")
+    assert anew is not None
+    assert new.resealed(anew, "here") is None
+    with pytest.raises(ValueError, match="here"):
+        old.open(anew, "here")
+    assert new.is_mac(old.mac("use", "a"), "use", "a")
+    assert new.is_mac(new.mac("use", "a")[:22], "use", "a", length=22)
+    assert not old.is_mac(new.mac("use", "a"), "use", "a")
+
+
+@pytest.mark.parametrize("given", ["", "x", "ü" * 43, "\ud800"])
+def test_what_is_no_mac_is_not_taken_for_one(given: str) -> None:
+    assert not VAULT.is_mac(given, "use", "a")
+    assert not VAULT.is_mac(VAULT.mac("use", "a")[:22], "use", "a")

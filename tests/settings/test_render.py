@@ -69,7 +69,10 @@ def test_the_example_loads_with_every_key_turned_on(folder: Folder) -> None:
     # One of the two is enough, and having both is refused.
     broker = re.sub(r"(?m)^secret_key_file:.*\n", "", broker)
     folder.environ.update(HOMEREALM_SECRET_KEY="k" * 32, SHOP_SECRET="s", SSO_SECRET="s", REDIS_PASSWORD="r")
+    folder.environ["HOMEREALM_EARLIER_SECRET_KEY"] = "e" * 32
     (folder.root / "etc").mkdir()
+    (folder.root / "var").mkdir()
+    (folder.root / "var" / "earlier-secret.key").write_text("e" * 32)
     (folder.root / "etc" / "internal-ca.pem").write_text("-")
     folder.write("broker.yaml", broker)
     folder.write("tenants/acme.yaml", tenant)

@@ -49,6 +49,7 @@ _SEAL = (
     .where(audit.c.number == bindparam("p_number"), audit.c.place.is_(None))
     .values(place=bindparam("p_place"), hash=bindparam("p_hash"), seal=bindparam("p_seal"))
 )
+_SEAL_ANEW = update(audit).where(audit.c.number == bindparam("p_number")).values(seal=bindparam("p_seal"))
 _AT_PLACE = _COLUMNS.where(audit.c.place == bindparam("p_place"))
 _FORGET = delete(audit).where(audit.c.place <= bindparam("p_place"))
 _MARK = select(meta.c.value).where(meta.c.name == bindparam("p_name"))
@@ -64,6 +65,7 @@ class SqlAudit:
     def __init__(self, statements: Statements, vault: Vault) -> None:
         self._statements = statements
         self._mac = vault.mac
+        self._is_mac = vault.is_mac
 
     def write(self, event: Event) -> None:
         self._statements.change(
@@ -182,6 +184,29 @@ class SqlAudit:
             return None if row is None else Mark.parse(row.value)
         except ValueError:
             return Mark(0, row.value if row else "")  # not of ours: its seal does not hold
+
+    def seal_anew(self, after: int, limit: int) -> tuple[int, int] | None:
+        """Seals of an earlier secret key are replaced; one that is wrong stays, for `verify` to find.
+
+        Returns the last place that was looked at and how many were replaced; None at the end of the chain.
+        """
+        rows = self.chained(after, limit)
+        if not rows:
+            self._mark_anew(FIRST, "start")
+            self._mark_anew(HEAD, "head")
+            return None
+        changed = 0
+        for row in rows:
+            place = row.place or 0
+            made = chain.seal(self._mac, "row", place, row.hash)
+            if row.seal != made and chain.sealed(self._is_mac, "row", place, row.hash, row.seal):
+                changed += self._statements.change(_SEAL_ANEW, {"p_number": row.number, "p_seal": made})
+        return rows[-1].place or 0, changed
+
+    def _mark_anew(self, name: str, kind: str) -> None:
+        held = self._mark(name)
+        if held is not None and chain.sealed(self._is_mac, kind, held.place, held.hash, held.seal):
+            self._keep(name, chain.mark(self._mac, kind, held.place, held.hash))
 
     def _keep(self, name: str, mark: Mark) -> None:
         if self._statements.change(_MOVE, {"p_name": name, "p_value": mark.text}) == 0:

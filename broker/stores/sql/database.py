@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from sqlalchemy import select
 
 from broker.core.errors import Unavailable
 from broker.core.ports import Clock, Entropy, Vault
-from broker.stores.sql import schema
+from broker.stores.sql import reseal, schema
 from broker.stores.sql.audit import SqlAudit
 from broker.stores.sql.consents import SqlConsents
 from broker.stores.sql.engine import PATIENCE, Engines
@@ -30,6 +30,11 @@ class SqlUnitOfWork:
     """Implements `broker.core.ports.UnitOfWork`. Good for one `with` block, in one thread."""
 
     __slots__ = ("_clock", "_entropy", "_statements", "_vault")
+
+    @property
+    def statements(self) -> Statements:
+        """For the housekeeping of this package."""
+        return self._statements
 
     def __init__(self, statements: Statements, clock: Clock, entropy: Entropy, vault: Vault) -> None:
         self._statements = statements
@@ -137,6 +142,11 @@ class SqlDatabase:
     def ping(self) -> None:
         """Reads a row that every complete database has."""
         self._read_marker()
+
+    def reseal(self) -> Mapping[str, int]:
+        """Raises `ValueError` for what no key of ours opens, `Unavailable`."""
+        self._check_fork()
+        return reseal.everything(self.writing, self._vault)
 
     def upgrade(self) -> None:
         """Bring the tables to what this version needs. Any number of processes may do it at once.

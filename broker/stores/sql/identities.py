@@ -69,7 +69,7 @@ class LinkedIdentities:
             "methods": json.dumps(identity.methods),
             "acr": identity.acr,
             "claims": dump(identity.claims),
-            "private": self._vault.seal(dump(identity.private).encode(), _place(which)),
+            "private": self._vault.seal(dump(identity.private).encode(), place(which)),
         }
         owner = self._statements.one(_OWNER, which)
         if owner is None:
@@ -99,7 +99,7 @@ class LinkedIdentities:
             methods=tuple(json.loads(row.methods)),
             acr=row.acr,
             claims=json.loads(row.claims),
-            private=json.loads(self._vault.open(row.private, _place(which))),
+            private=json.loads(self._vault.open(row.private, place(which))),
         )
 
 
@@ -117,5 +117,9 @@ def _which(directory: str, connection: ConnectionId, issuer: str, subject: str) 
     return {"p_directory": directory, "p_connection": connection, "p_issuer": issuer, "p_subject": subject}
 
 
-def _place(which: Mapping[str, str]) -> str:
+KEY = ("directory", "connection", "issuer", "subject")
+"""What a row is found by, in this order."""
+
+
+def place(which: Mapping[str, str]) -> str:
     return "identities:private:" + json.dumps(list(which.values()))

@@ -43,7 +43,7 @@ class SqlKeys:
                 kid=row.kid,
                 tenant=row.tenant,
                 algorithm=row.algorithm,
-                private=self._vault.open(row.private, _place(row.kid)),
+                private=self._vault.open(row.private, place(row.kid)),
                 created_at=row.created_at,
                 active_from=row.active_from,
                 retired_at=row.retired_at,
@@ -58,7 +58,7 @@ class SqlKeys:
                 "kid": key.kid,
                 "tenant": key.tenant,
                 "algorithm": key.algorithm,
-                "private": self._vault.seal(key.private, _place(key.kid)),
+                "private": self._vault.seal(key.private, place(key.kid)),
                 "created_at": key.created_at,
                 "active_from": key.active_from,
                 "retired_at": key.retired_at,
@@ -73,5 +73,5 @@ class SqlKeys:
         self._statements.change(_REMOVE, {"p_kid": kid})
 
 
-def _place(kid: str) -> str:
+def place(kid: str) -> str:
     return f"signing_keys:private:{kid}"

@@ -76,7 +76,7 @@ class SqlOutbox:
                 "id": job.id,
                 "tenant": job.tenant,
                 "kind": job.kind.value,
-                "payload": self._vault.seal(dump(job.payload).encode(), _place(job.id)),
+                "payload": self._vault.seal(dump(job.payload).encode(), place(job.id)),
                 "state": NEW,
                 "queued_at": job.queued_at,
                 "due_at": job.due_at,
@@ -101,7 +101,7 @@ class SqlOutbox:
         jobs = []
         for row in self._statements.all(_DUE, {"p_now": now, "p_limit": limit}):
             try:
-                payload = json.loads(self._vault.open(row.payload, _place(row.id)))
+                payload = json.loads(self._vault.open(row.payload, place(row.id)))
             except ValueError:
                 self.dead(row.id, "its payload was sealed with another key", now)
                 continue
@@ -129,7 +129,7 @@ class SqlOutbox:
         )
 
 
-def _place(id: str) -> str:
+def place(id: str) -> str:
     return f"outbox:payload:{id}"
 
 
