@@ -36,6 +36,7 @@ from broker.core.values import ConnectionId, TenantId
 from broker.flows.accounts import Accounts
 from broker.flows.desk import Desk
 from broker.flows.guard import Guard
+from broker.flows.known_device import KnownDevices
 from broker.flows.ledger import Ledger
 from broker.flows.means import Means
 from broker.flows.passwords import Passwords
@@ -128,7 +129,8 @@ class Runtime:
             connections=self.connection,
         )
         self.means = means
-        self.guard = Guard(engines.throttle, engines.vault)
+        devices = KnownDevices(engines.vault, engines.entropy)
+        self.guard = Guard(engines.throttle, engines.vault, engines.clock, devices, lambda: engines.hasher.strained)
         self.passwords = Passwords(means, self.guard)
         self.accounts = Accounts(means)
         self.sign_in = SignIn(means, self.accounts, self.guard)

@@ -15,8 +15,8 @@ from broker.sdk import (
     ConnectionSettings,
     Credentials,
     Identity,
+    LocalPasswords,
     LocalReset,
-    PasswordSignIn,
     ResetHow,
     Unavailable,
     User,
@@ -47,23 +47,24 @@ class DatabaseSettings(ConnectionSettings):
         return self
 
 
-class Database(Connection[DatabaseSettings], PasswordSignIn, LocalReset):
+class Database(Connection[DatabaseSettings], LocalPasswords, LocalReset):
     """`type: database`."""
 
     Settings = DatabaseSettings
 
-    def check_password(self, identifier: str, password: str) -> Identity | None:
-        """One query and one verification for everybody. Whether somebody is blocked is the policy's question, asked
-        after the password was right, so that it tells nobody else."""
-        tenant = self.tools.tenant
+    def look_up(self, identifier: str) -> Credentials | None:
         with self.tools.database.asking() as work:
-            found = work.users.find(tenant.directory, self.id, identifier, self.settings.identifiers)
+            return work.users.find(self.tools.tenant.directory, self.id, identifier, self.settings.identifiers)
+
+    def compare(self, found: Credentials | None, password: str) -> Identity | None:
+        """Whether somebody is blocked is the policy's question, asked after the password was right, so that it tells
+        nobody else."""
         right = self.tools.hasher.verify(password, found.hash if found else None)
         if found is None or not right:
             return None
         self._renew(found, password)
         # Everything was read at one moment: a password that is replaced right now is not good for the new epoch.
-        return Identity(self.id, tenant.issuer, found.user.id, self.tools.clock.now(), ("pwd",),
+        return Identity(self.id, self.tools.tenant.issuer, found.user.id, self.tools.clock.now(), ("pwd",),
                         private={"epoch": str(found.user.epoch)})  # fmt: skip
 
     def _renew(self, found: Credentials, password: str) -> None:

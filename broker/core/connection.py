@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from broker.core.ports import Toolbox
+from broker.core.ports import Credentials, Toolbox
 from broker.core.values import ConnectionId, Identity, User
 
 
@@ -124,6 +124,21 @@ class PasswordSignIn(ABC):
 
         Raises: `Busy` when no hashing can be done now; `ConnectionFailed` when a directory does not answer.
         """
+
+
+class LocalPasswords(PasswordSignIn):
+    """Passwords are compared here: who is meant is known before, so that all names of an account share one count."""
+
+    @abstractmethod
+    def look_up(self, identifier: str) -> Credentials | None:
+        """The account that signs in by this name; None for nobody. One query for everybody."""
+
+    @abstractmethod
+    def compare(self, found: Credentials | None, password: str) -> Identity | None:
+        """As `check_password`: one verification for everybody, nobody included."""
+
+    def check_password(self, identifier: str, password: str) -> Identity | None:
+        return self.compare(self.look_up(identifier), password)
 
 
 class RedirectSignIn(ABC):

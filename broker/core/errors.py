@@ -73,6 +73,12 @@ class Throttled(BrokerError):
         self.retry_after = retry_after
 
 
+class ChallengeNeeded(BrokerError):
+    """Passwords are being tried in masses: a form must come with a solved challenge. Nothing was looked at."""
+
+    code, status = "challenge.needed", 403
+
+
 class Busy(BrokerError):
     """A bounded resource (the hash pool) is full. Nothing was decided; the same request works later."""
 

@@ -80,6 +80,13 @@ class Hasher(Protocol):
     def outdated(self, stored: str) -> bool:
         """Whether the hash should be made anew at the next successful sign-in."""
 
+    def asked_by(self, asker: str, *, first: bool = False) -> AbstractContextManager[None]:
+        """Whom the work of this thread is for: nobody may fill the queue alone, and `first` goes before others."""
+
+    @property
+    def strained(self) -> bool:
+        """Whether the queue is half full or more."""
+
 
 class Fetcher(Protocol):
     """The one way out over HTTP (SECURITY 11): addresses resolved, checked and pinned, no redirects, 5 s, 1 MB."""
@@ -512,19 +519,70 @@ class Limit:
     period: timedelta
 
 
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """`free` attempts at once; after the last of them one waits for `first`, and after each further one twice as long
+    as before, at most `longest`. All is forgotten `forgotten` after the last wait. Nobody is ever locked out."""
+
+    key: str
+    free: int
+    first: timedelta
+    longest: timedelta
+    forgotten: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Counts the failures of many accounts together, so that an attack that spares each of them is noticed.
+
+    On from `threshold` unforgiven attempts a minute, or by `alarm`; off when they stayed below half of it for `hold`.
+    """
+
+    key: str
+    threshold: int
+    hold: timedelta
+    alarm: bool = False
+    """Something else noticed an attack: the queue of password hashing is long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A solved challenge that an attempt must bring: always, or only while the `Watch` sees an attack."""
+
+    always: bool
+    solved: str | None
+    """The identity of the solution that came with the attempt; it is accepted once, and this is what is remembered."""
+    lifetime: timedelta
+    """How long a solution is remembered: as long as its challenge is valid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of counting an attempt."""
+
+    wait: timedelta
+    """Zero: the attempt was counted, and may be made (unless it is `demanded` that a challenge is solved first)."""
+    attacked: bool = False
+    demanded: bool = False
+    """Nothing was counted: a challenge has to be solved."""
+    receipt: tuple[str, ...] = ()
+    """For `Throttle.forgive`."""
+
+
 class Throttle(Protocol):
     """Counts attempts before they are evaluated (SECURITY 13). Fails closed."""
 
-    def charge(self, *limits: Limit) -> timedelta:
-        """Zero when every limit has room, and then all are charged; else how long to wait, and none is.
+    def charge(self, *limits: Limit | Delay, watch: Watch | None = None, demand: Demand | None = None) -> Verdict:
+        """No wait when every limit has room, and then all are charged; else how long to wait, and none is.
 
         One atomic script over all keys. After a flush of the store it starts strict.
         """
 
-    def clear(self, *keys: str) -> None: ...
+    def forgive(self, receipt: tuple[str, ...]) -> None:
+        """The attempt was a right one: its delays start anew, and the watch counts one failure less."""
 
-    def clearing(self, *keys: str) -> Rider:
-        """What `clear` does, to ride along with the end or the next step of a login."""
+    def forgiving(self, receipt: tuple[str, ...]) -> Rider:
+        """What `forgive` does, to ride along with the end or the next step of a login."""
 
 
 # --- What a connection gets ------------------------------------------------------------------------------------------

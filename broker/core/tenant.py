@@ -73,12 +73,28 @@ class Lifetimes:
     """Longer than a reset link, so that the app's request still waits when the link is used."""
 
 
+class Challenges(StrEnum):
+    """When a form asks for a solved challenge."""
+
+    OFF = "off"
+    UNDER_ATTACK = "under_attack"
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True)
+class GuardRules:
+    challenge: Challenges = Challenges.OFF
+    attack_failures: int = 120
+    """A minute, of all accounts together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     password: PasswordRules = PasswordRules()
     reset: ResetRules = ResetRules()
     second_factor: SecondFactor = SecondFactor.OPTIONAL
     lifetimes: Lifetimes = Lifetimes()
+    guard: GuardRules = GuardRules()
 
 
 @dataclass(frozen=True, slots=True)

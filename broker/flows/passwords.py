@@ -118,11 +118,14 @@ class Passwords:
 
     def current(self, tenant: Tenant, user: User, password: str, address: str) -> CurrentPassword:
         """Prove the current password. Raises `WrongPassword`, `Throttled`, `Busy`."""
-        self.guard.confirmation(tenant, user.id, address)
+        counted = self.guard.confirmation(tenant, user, address)
         with self.means.database.asking() as work:
             stored = work.users.hash_of(user.id)
-        if not self.means.hasher.verify(password, stored) or stored is None:
+        with self.means.hasher.asked_by(counted.asker, first=True):
+            right = self.means.hasher.verify(password, stored)
+        if not right or stored is None:
             raise WrongPassword
+        self.guard.confirmed(counted)
         return CurrentPassword(user.id, stored)
 
     def change(self, tenant: Tenant, user: User, current: str, new: str, how: Circumstances) -> User:

@@ -15,7 +15,7 @@ from broker.core.identifiers import MAX_EMAIL, parse_identifier
 from broker.core.mail import Job, JobKind
 from broker.core.tenant import Client, ConnectionEntry, Tenant
 from broker.core.transaction import Transaction
-from broker.flows.guard import Guard
+from broker.flows.guard import Guard, Origin
 from broker.flows.means import Means
 from broker.flows.passwords import Circumstances
 
@@ -59,17 +59,18 @@ class Recovery:
         return any(isinstance(self.means.connection(tenant, one.id), LocalReset) for one in offered)
 
     def ask(
-        self, tenant: Tenant, client: Client | None, identifier: str, how: Circumstances, *,
+        self, tenant: Tenant, client: Client | None, identifier: str, how: Circumstances, origin: Origin, *,
         transaction: Transaction | None = None, chosen: str | None = None, browser: str | None = None,
     ) -> Elsewhere | Asked:  # fmt: skip
         """The answer to "Don't remember your password?". Known and unknown people take the same steps.
 
-        Raises `InvalidIdentifier` (said before anything else), `Throttled` by where the request comes from.
+        Raises `InvalidIdentifier` (said before anything else), `Throttled` by where the request comes from,
+        `ChallengeNeeded`.
         """
         parse_identifier(identifier)
         if entry := self.route(tenant, client, chosen=chosen, identifier=identifier):
             return Elsewhere(entry, identifier)
-        self.guard.mail(tenant, how.address)
+        self.guard.mail(tenant, origin)
         now = self.means.clock.now()
         internal = client is None or client.internal
         payload = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from broker.core.connection import Arrival, Departure, Hint, PasswordSignIn, RedirectSignIn
+from broker.core.connection import Arrival, Departure, Hint, LocalPasswords, PasswordSignIn, RedirectSignIn
 from broker.core.discovery import by_domain
 from broker.core.errors import BrokerError, ConnectionFailed, InvalidTransition, NotFound, PageExpired
 from broker.core.events import Action, Event
@@ -33,7 +33,7 @@ from broker.core.values import (
     UserId,
 )
 from broker.flows.accounts import Accounts
-from broker.flows.guard import Guard
+from broker.flows.guard import Account, Guard, Origin
 from broker.flows.means import AnyConnection, Means
 from broker.flows.passwords import Circumstances
 
@@ -57,6 +57,8 @@ class Next:
     user: User | None = None
     also: tuple[Rider, ...] = ()
     """What the key-value store changes along with this step, whichever it is."""
+    known_device: str | None = None
+    """The cookie of a device that has just given a right password (flows/known_device)."""
 
 
 @dataclass(frozen=True)
@@ -225,24 +227,29 @@ class SignIn:
             raise InvalidTransition(transaction.id)
         return self.means.connection(tenant, transaction.connection)
 
-    def password(self, tenant: Tenant, transaction: Transaction, typed: str, password: str, visitor: Visitor) -> Next:
+    def password(self, tenant: Tenant, transaction: Transaction, typed: str, password: str, origin: Origin) -> Next:
         """A password was typed. Counted before it is looked at.
 
-        Raises `SignInRefused`, `Throttled`, `Busy`, `ConnectionFailed`, `InvalidTransition`.
+        Raises `SignInRefused`, `Throttled`, `ChallengeNeeded`, `Busy`, `ConnectionFailed`, `InvalidTransition`.
         """
         connection = self.chosen(tenant, transaction)
+        local = connection if isinstance(connection, LocalPasswords) else None
         if not isinstance(connection, PasswordSignIn) or transaction.identity is not None:
             raise InvalidTransition(transaction.id)
-        self.guard.password(tenant, typed, visitor.how.address)
-        identity = connection.check_password(typed, password)
+        found = local.look_up(typed) if local is not None else None
+        account = Account(typed, found.user if found is not None else None)
+        counted = self.guard.password(tenant, account, origin)
+        with self.means.hasher.asked_by(counted.asker, first=counted.known):
+            identity = local.compare(found, password) if local else connection.check_password(typed, password)
         if identity is None:
             raise SignInRefused
-        forgiven = self.guard.password_was_right(tenant, typed)
+        forgiven = self.guard.password_was_right(counted)
         user = self.accounts.resolve(tenant, identity)
         if identity.private.get("epoch", str(user.epoch)) != str(user.epoch):
             raise SignInRefused  # a new password was saved while the old one was being compared
         following = self.ask(tenant, transaction.note(None, typed).identify(identity, user.id, user.epoch), user)
-        return replace(following, also=(forgiven,))
+        device = self.guard.known_device(tenant, account, origin.device)
+        return replace(following, also=(forgiven,), known_device=device)
 
     # --- Signing in upstream --------------------------------------------------------------------------------------
 

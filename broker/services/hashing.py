@@ -13,8 +13,8 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -22,8 +22,9 @@ import nacl.exceptions
 from nacl.bindings import crypto_pwhash_str_verify
 from nacl.pwhash import argon2id
 
-from broker.core.errors import BadRequest, Busy
+from broker.core.errors import BadRequest
 from broker.core.passwords import normalise
+from broker.services.hash_queue import HashQueue
 
 MEMORY_KIB = 19456
 TIME_COST = 2
@@ -165,7 +166,8 @@ class Argon2Hasher:
         self._dummy = _dummy(self.parameters)
         self._engine = engine
         self._starting = threading.Lock()
-        self._pool: _Pool | None = None
+        self._pool: HashQueue | None = None
+        self._whose = threading.local()
 
     @property
     def engine(self) -> Engine:
@@ -202,52 +204,45 @@ class Argon2Hasher:
         """Whether it was made with other parameters than those of now, or in another way."""
         return read_parameters(stored) != self.parameters
 
+    @contextmanager
+    def asked_by(self, asker: str, *, first: bool = False) -> Iterator[None]:
+        """Whom this thread's hashes are for: an address, or nothing in particular. `first` goes before the others."""
+        self._whose.asker, self._whose.first = asker, first
+        try:
+            yield
+        finally:
+            self._whose.asker, self._whose.first = "", False
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a thread."""
+        pool = self._pool
+        return pool.waiting if pool is not None else 0
+
+    @property
+    def strained(self) -> bool:
+        """Half full or more."""
+        return self.waiting * 2 >= self._queue > 0
+
     def close(self) -> None:
-        """Waits for what is running. The pool starts again when it is used again."""
+        """Waits for what is queued. The pool starts again when it is used again."""
         with self._starting:
             pool, self._pool = self._pool, None
         if pool is not None:
-            pool.threads.shutdown()
+            pool.close()
 
     def _run(self, work: Callable[[], T]) -> T:
-        pool = self._started()
-        if not pool.admitted.acquire(blocking=False):
-            raise Busy("the queue for password hashing is full")
-        try:
-            try:
-                future = pool.threads.submit(work)
-            except RuntimeError:  # closed since
-                raise Busy("password hashing is stopping") from None
-            return future.result()
-        finally:
-            pool.admitted.release()
+        whose = self._whose
+        return self._started().run(work, getattr(whose, "asker", ""), first=getattr(whose, "first", False))
 
-    def _started(self) -> _Pool:
+    def _started(self) -> HashQueue:
         pool = self._pool
         if pool is None or pool.process != os.getpid():
             with self._starting:
                 pool = self._pool
                 if pool is None or pool.process != os.getpid():
-                    pool = self._pool = _Pool(
-                        ThreadPoolExecutor(self._workers, "hashing", initializer=self._lower_priority),
-                        threading.BoundedSemaphore(self._workers + self._queue),
-                        os.getpid(),
-                    )
+                    pool = self._pool = HashQueue(self._workers, self._queue, self._nice)
         return pool
-
-    def _lower_priority(self) -> None:
-        if sys.platform == "linux":  # elsewhere a priority belongs to the whole process
-            thread = threading.get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + self._nice)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    """Threads do not survive a fork: a server that loads the application before it forks gets a pool in each child."""
-
-    threads: ThreadPoolExecutor
-    admitted: threading.BoundedSemaphore
-    process: int
 
 
 def _raw(password: str) -> bytes | None:

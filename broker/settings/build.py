@@ -12,6 +12,7 @@ from broker.core.tenant import (
     Client,
     ConnectionEntry,
     Egress,
+    GuardRules,
     Lifetimes,
     MailRules,
     PasswordRules,
@@ -100,6 +101,7 @@ def _rules(settings: RulesSettings) -> Rules:
         reset=ResetRules(**settings.reset.model_dump()),
         second_factor=settings.second_factor,
         lifetimes=Lifetimes(**lifetimes, transaction=settings.transaction_lifetime()),
+        guard=GuardRules(**settings.guard.model_dump()),
     )
 
 

@@ -11,7 +11,16 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from broker.core import brand
 from broker.core.errors import InvalidIdentifier
 from broker.core.identifiers import parse_email
-from broker.core.tenant import AfterReset, Lifetimes, PasswordRules, ResetRules, Role, SecondFactor
+from broker.core.tenant import (
+    AfterReset,
+    Challenges,
+    GuardRules,
+    Lifetimes,
+    PasswordRules,
+    ResetRules,
+    Role,
+    SecondFactor,
+)
 from broker.settings.addresses import (
     DatabaseAddress,
     KeyValueAddress,
@@ -224,6 +233,17 @@ def _not_required(value: SecondFactor) -> SecondFactor:
     return value
 
 
+class GuardSettings(SettingsModel):
+    """Against people who try passwords in masses. Counting attempts and letting them wait is always on."""
+
+    challenge: Challenges = GuardRules().challenge
+    """When a form asks the browser for a small computation first: `off`, `under_attack` or `always`. No third party
+    takes part, people notice a moment's wait at most, and without JavaScript a minute's wait does instead."""
+    attack_failures: int = Field(default=GuardRules().attack_failures, ge=10, le=100_000)
+    """So many failed attempts within a minute, all accounts together, are an attack. It is over when they stayed below
+    half of it for five minutes."""
+
+
 class RulesSettings(SettingsModel):
     """What holds for everybody who signs in."""
 
@@ -235,6 +255,8 @@ class RulesSettings(SettingsModel):
     """`off` or `optional`, which are the same until there are second factors here. `required` is refused until then."""
     lifetimes: LifetimeSettings = LifetimeSettings()
     """How long things are valid: a number with s, m, h or d."""
+    guard: GuardSettings = GuardSettings()
+    """Against people who try passwords in masses."""
 
     @model_validator(mode="after")
     def _order(self) -> RulesSettings:

@@ -134,4 +134,5 @@ def password_post() -> AnyReply:
     fresh = replace(session.identity, at=current.runtime.clock.now(), methods=("pwd",))
     _, secret = current.runtime.sign_in.start_session(current.tenant, changed, fresh, current.visitor)
     current.jar.sign_in(secret)
+    current.know_device(changed)
     return go(current, "/account", notice="password_changed")

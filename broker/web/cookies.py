@@ -81,6 +81,16 @@ class Jar:
     def session(self) -> str | None:
         return self._get("s")
 
+    @property
+    def known_device(self) -> str:
+        """What a device shows that signed in before: a lane of its own for attempts (flows/known_device)."""
+        return self._get("k") or ""
+
+    def keep_known_device(self, cookie: str) -> None:
+        """Outlives the session and signing out; no secret of anybody's, and good for nothing else."""
+        if cookie != self.known_device:
+            self._set["k"] = cookie, YEAR
+
     def sign_in(self, secret: str) -> None:
         self._set["s"] = secret, None
 

@@ -139,6 +139,7 @@ def reset_post() -> AnyReply:
         found = flow.open(current.tenant, secret, purpose)
         return form_page(current, found, purpose, status=wait.status, busy=True, retry_after=wait.retry_after)
     current.jar.drop_link()
+    current.know_device(done.user)
     return home(current, done)
 
 

@@ -240,7 +240,7 @@ def password_post(current: Visit) -> AnyReply:
 def _check_password(current: Visit, before: Transaction, transaction: Transaction, typed: str, given: str) -> AnyReply:
     try:
         following = current.runtime.sign_in.password(
-            current.tenant, transaction, typed, normalise(given), current.visitor
+            current.tenant, transaction, typed, normalise(given), current.origin
         )
     except SignInRefused:
         return password_page(current, transaction, error=PasswordError.WRONG, status=422)
@@ -252,6 +252,7 @@ def _check_password(current: Visit, before: Transaction, transaction: Transactio
         return password_page(current, transaction, error=PasswordError.BUSY, status=503, retry_after=wait.retry_after)
     except ConnectionFailed:
         return password_page(current, transaction, error=PasswordError.UNAVAILABLE, status=502)
+    current.jar.keep_known_device(following.known_device or "")
     if following.step is not Step.ISSUE:
         keep(current, before, following)
     return follow(current, following)
@@ -326,6 +327,7 @@ def must_change_post() -> AnyReply:
         return page(current, replace(blank, retry_after=wait.retry_after), tx=transaction.id, status=429)
     except Busy:
         return page(current, replace(blank, busy=True), tx=transaction.id, status=503)
+    current.know_device(changed)
     identity = transaction.identity
     if identity is None:
         return go(current, "/login", tx=transaction.id)

@@ -109,7 +109,13 @@ def forgot_post() -> AnyReply:
     login = _login_for(current, transaction)
     try:
         answer = current.runtime.recovery.ask(
-            current.tenant, current.client, typed, current.how, transaction=login, browser=current.browser
+            current.tenant,
+            current.client,
+            typed,
+            current.how,
+            current.origin,
+            transaction=login,
+            browser=current.browser,
         )
     except InvalidIdentifier:
         return forgot_page(current, transaction, error=ForgotError.MALFORMED, typed=typed[:254], status=422)

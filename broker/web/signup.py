@@ -72,7 +72,7 @@ def signup_post() -> AnyReply:
     client = current.client
     try:
         # Counted before a username is looked up: the answer says whether it is taken.
-        current.runtime.guard.mail(current.tenant, current.address)
+        current.runtime.guard.mail(current.tenant, current.origin)
     except Throttled as wait:
         return _page(current, entry, transaction, email=email, username=username, errors=(SignupError.THROTTLED,),
                      status=429, retry_after=wait.retry_after)  # fmt: skip

@@ -17,6 +17,7 @@ from broker.core.redirects import allowed
 from broker.core.tenant import Client, Tenant
 from broker.core.transaction import Transaction
 from broker.core.values import Session, TenantId, User
+from broker.flows.guard import Account, Origin
 from broker.flows.passwords import Circumstances
 from broker.flows.sign_in import Visitor
 from broker.web.agent import describe
@@ -164,6 +165,16 @@ class Visit:
     def how(self) -> Circumstances:
         agent = describe(self.environ.get("HTTP_USER_AGENT", ""))
         return Circumstances(agent, self.reference, self.language, self.address)
+
+    @property
+    def origin(self) -> Origin:
+        """Where an attempt at a secret comes from, for counting."""
+        return Origin(self.address, self.jar.known_device)
+
+    def know_device(self, user: User) -> None:
+        """This browser has just signed in to a local account, or set its password."""
+        account = Account(user.username or user.email or "", user)
+        self.jar.keep_known_device(self.runtime.guard.known_device(self.tenant, account, self.jar.known_device))
 
     @once
     def browser(self) -> str:

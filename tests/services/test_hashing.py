@@ -6,7 +6,8 @@ import os
 import sys
 import threading
 import unicodedata
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -180,6 +181,80 @@ def test_a_full_queue_says_busy_at_once_and_decides_nothing() -> None:
         assert first.result() is False
         assert sum(o.exception() is None for o in others) == 2
     assert hasher.verify("x", None) is False
+    hasher.close()
+
+
+class Ledger(Gate):
+    """Notes in which order passwords were looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def verify(self, stored: str, raw: bytes) -> bool:
+        self.seen.append(raw.decode())
+        return super().verify(stored, raw)
+
+
+def ask(hasher: Argon2Hasher, password: str, asker: str = "", *, first: bool = False) -> bool:
+    with hasher.asked_by(asker, first=first):
+        return hasher.verify(password, None)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        pass
+
+
+def settled(calls: list[Future[bool]], refused: int) -> None:
+    """Wait until so many of them were refused."""
+    until(lambda: sum(isinstance(c.exception(timeout=0), Busy) for c in calls if c.done()) == refused)
+
+
+def test_one_address_cannot_fill_the_queue() -> None:
+    ledger = Ledger()
+    hasher = Argon2Hasher(workers=1, queue=16, engine=ledger)
+    with ThreadPoolExecutor(32) as callers:
+        running = callers.submit(ask, hasher, "running", "elsewhere")
+        ledger.entered.acquire()
+        flood = [callers.submit(ask, hasher, "flood", "203.0.113.1") for _ in range(20)]
+        settled(flood, refused=15)
+        others = [callers.submit(ask, hasher, "other", f"198.51.100.{n}") for n in range(3)]
+        ledger.open.set()
+        assert [other.result() for other in (running, *others)] == [False] * 4
+        assert sum(call.exception() is None for call in flood) == 5, "a quarter of the queue, and one at work"
+    hasher.close()
+
+
+def test_a_known_device_finds_room_in_a_full_queue_and_goes_first() -> None:
+    ledger = Ledger()
+    hasher = Argon2Hasher(workers=1, queue=16, engine=ledger)
+    with ThreadPoolExecutor(32) as callers:
+        callers.submit(ask, hasher, "running")
+        ledger.entered.acquire()
+        flood = [callers.submit(ask, hasher, "flood", f"203.0.113.{n}") for n in range(20)]
+        settled(flood, refused=8)
+        assert hasher.strained
+        owner = callers.submit(ask, hasher, "owner", "203.0.113.1", first=True)
+        until(lambda: hasher.waiting == 13)
+        ledger.open.set()
+        owner.result()
+        for call in flood:
+            call.exception()
+    assert ledger.seen == ["running", "owner"] + ["flood"] * 12
+    assert not hasher.strained
+    hasher.close()
+
+
+def test_what_goes_wrong_with_a_hash_is_raised_to_whoever_asked() -> None:
+    class Broken(Gate):
+        def verify(self, stored: str, raw: bytes) -> bool:
+            raise MemoryError
+
+    hasher = Argon2Hasher(workers=1, engine=Broken())
+    for _ in range(3):
+        with pytest.raises(MemoryError):
+            hasher.verify("x", None)
     hasher.close()
 
 

@@ -36,7 +36,7 @@ def marker(born: datetime) -> str:
 def passed(throttle: KvThrottle, limit: Limit = LIMIT) -> int:
     """How many attempts pass at one moment."""
     number = 0
-    while throttle.charge(limit) == timedelta():
+    while throttle.charge(limit).wait == timedelta():
         number += 1
     return number
 

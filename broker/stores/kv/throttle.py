@@ -1,11 +1,11 @@
-"""Limits on attempts: GCRA, in one atomic script over all the keys of an attempt."""
+"""Limits on attempts, growing delays and a watch over all of them, in one atomic script an attempt."""
 
 from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-from broker.core.ports import Clock, Limit, Rider
+from broker.core.ports import Clock, Delay, Demand, Limit, Rider, Verdict, Watch
 from broker.stores.kv.codec import epoch_milliseconds
 from broker.stores.kv.line import Part
 from broker.stores.kv.redis import RedisKeyValue, milliseconds, raw
@@ -33,22 +33,57 @@ class KvThrottle:
         self._mark = hashlib.sha256(marker.encode()).hexdigest()[:22]
         self._born = _birth(marker)
 
-    def charge(self, *limits: Limit) -> timedelta:
+    def charge(self, *limits: Limit | Delay, watch: Watch | None = None, demand: Demand | None = None) -> Verdict:
         if not limits:
-            return timedelta()
-        now = self._clock.now()
-        new = self._born is not None and now < self._born + STRICT
-        arguments: list[Part] = [self._mark, epoch_milliseconds(now), milliseconds(STRICT), int(new)]
+            return Verdict(timedelta())
+        moment = self._clock.now()
+        now = epoch_milliseconds(moment)
+        new = self._born is not None and moment < self._born + STRICT
+        arguments: list[Part] = [self._mark, now, milliseconds(STRICT), int(new)]
+        marker = _key("")
+        keys, receipt = [marker] * 5, [limit.key for limit in limits if isinstance(limit, Delay)]
+        if watch is None:
+            arguments += [0, 0, 0]
+        else:
+            minute = now // 60_000
+            keys[1:4] = [_key(f"{watch.key}:{suffix}") for suffix in ("on", minute, minute - 1)]
+            arguments += [watch.threshold, milliseconds(watch.hold), int(watch.alarm)]
+            receipt.insert(0, f"{watch.key}:{minute}")
+        if demand is None:
+            arguments += [0, "", 0]
+        else:
+            if demand.solved:
+                keys[4] = _key(f"solved:{demand.solved}")
+            arguments += [2 if demand.always else 1, self._kv.nonce(), milliseconds(demand.lifetime)]
         for limit in limits:
-            arguments += [milliseconds(limit.period), limit.burst]
-        keys = ["q:{q}", *(_key(limit.key) for limit in limits)]
-        return timedelta(milliseconds=int(self._kv.run(THROTTLE_CHARGE, keys, arguments)))
+            keys.append(_key(limit.key))
+            arguments += _written(limit)
+        wait, attacked, demanded = map(int, self._kv.run(THROTTLE_CHARGE, keys, arguments).split())
+        # What is forgiven: the watch's minute (nothing when nobody watches), then the delays.
+        paid = tuple(receipt) if watch is not None else ("", *receipt)
+        return Verdict(timedelta(milliseconds=wait), bool(attacked), bool(demanded), paid)
 
-    def clear(self, *keys: str) -> None:
-        self._kv.delete(*map(_key, keys))
+    def forgive(self, receipt: tuple[str, ...]) -> None:
+        if commands := _forgiven(receipt):
+            self._kv.batch(commands)
 
-    def clearing(self, *keys: str) -> Rider:
-        return Rider([("DEL", raw(_key(key))) for key in keys])
+    def forgiving(self, receipt: tuple[str, ...]) -> Rider:
+        return Rider([tuple(map(raw, command)) for command in _forgiven(receipt)])
+
+
+def _forgiven(receipt: tuple[str, ...]) -> list[tuple[Part, ...]]:
+    minute, *delays = receipt or ("",)
+    commands: list[tuple[Part, ...]] = [("DEL", _key(delay)) for delay in delays]
+    if minute:
+        # A minute is kept for ten: no login takes so long that this would make a counter that lives for ever.
+        commands.append(("DECR", _key(minute)))
+    return commands
+
+
+def _written(limit: Limit | Delay) -> tuple[Part, ...]:
+    if isinstance(limit, Limit):
+        return "L", milliseconds(limit.period), limit.burst, 0, 0
+    return "D", milliseconds(limit.first), limit.free, milliseconds(limit.longest), milliseconds(limit.forgotten)
 
 
 def _key(key: str) -> str:
