@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
 
+from broker.core.attempts import Delay, Demand, Limit, Verdict, Watch
 from broker.core.errors import ChallengeNeeded, InvalidIdentifier, Throttled
 from broker.core.identifiers import parse_identifier
-from broker.core.ports import Clock, Delay, Demand, Limit, Rider, Throttle, Vault, Verdict, Watch
+from broker.core.ports import Clock, Rider, Throttle, Vault
 from broker.core.tenant import Challenges, Tenant
 from broker.core.values import TenantId, User
 from broker.flows.known_device import KnownDevices

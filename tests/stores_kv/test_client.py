@@ -9,8 +9,8 @@ from datetime import timedelta
 
 import pytest
 
+from broker.core.attempts import Limit
 from broker.core.errors import ConfigurationError, Unavailable
-from broker.core.ports import Limit
 from broker.core.values import Grant
 from broker.services.secrets import SecretVault
 from broker.stores.kv.embedded import EmbeddedValkey

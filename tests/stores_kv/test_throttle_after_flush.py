@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from broker.core.ports import Limit
+from broker.core.attempts import Limit
 from broker.stores.kv.redis import RedisKeyValue
 from broker.stores.kv.throttle import KvThrottle
 from broker.testing.clock import FixedClock

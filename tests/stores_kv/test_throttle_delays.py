@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.core.ports import Delay, Limit
+from broker.core.attempts import Delay, Limit
 from broker.stores.kv.redis import RedisKeyValue
 from broker.stores.kv.throttle import KvThrottle
 from broker.testing.clock import FixedClock

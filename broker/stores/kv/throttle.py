@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-from broker.core.ports import Clock, Delay, Demand, Limit, Rider, Verdict, Watch
+from broker.core.attempts import Delay, Demand, Limit, Verdict, Watch
+from broker.core.ports import Clock, Rider
 from broker.stores.kv.codec import epoch_milliseconds
 from broker.stores.kv.line import Part
 from broker.stores.kv.redis import RedisKeyValue, milliseconds, raw

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from broker.core.ports import Delay, Demand, Limit, Throttle, Watch
+from broker.core.attempts import Delay, Demand, Limit, Watch
+from broker.core.ports import Throttle
 from broker.testing.clock import FixedClock
 from broker.testing.race import race
 
