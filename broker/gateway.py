@@ -1,208 +1,385 @@
-"""From Granian to the Flask app: whole requests only, within limits, on a bounded number of threads.
+"""From sockets to the Flask app: whole requests only, within limits; one thread for what is quick, more for the rest.
 
-Granian can call a WSGI app itself. Then a request whose body does not arrive holds a thread for as long as the client
-likes (ten of them stopped a worker), two Host headers are joined, and `X_Forwarded_For` replaces `X-Forwarded-For`. So
-it speaks RSGI with this module, which reads bodies without a thread, with a limit and a deadline, refuses what no
-honest client sends, and hands the rest to a thread. See docs/decisions/web-server.md.
+One thread, the *leader*, waits for all connections, reads and writes. A request that the app calls quick is answered by
+the leader itself: no other thread is woken for it, and nobody competes for the interpreter. Everything else (hashing,
+mails, upstream providers, writing to the database) goes to a bounded number of threads.
+
+What is quick may be slow one day: a store hangs. The main thread watches, and when the leader has been with one request
+for too long, another thread takes over the lead; the old one finishes its request and ends. For some seconds quick
+requests then go to threads as well. So no request can stop the others. See docs/decisions/web-server.md.
 """
 
 from __future__ import annotations
 
-import asyncio
-import io
+import errno
 import logging
-import sys
+import os
+import selectors
+import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from queue import SimpleQueue
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any
 
-BODY_BYTES = 1_048_576
-BODY_SECONDS = 10.0
+from broker import http1
+from broker.http1 import BODY_SECONDS, Connection, Environ, Request
+
 THREADS = 80
 """More than can wait for a password hash at once (services/hashing), so that a flood of logins leaves some free."""
 WAITING = 512
 """Requests that may wait for a thread; whoever comes then is told to come back."""
+CONNECTIONS = 4096
+"""When there are so many, the one that has rested longest gives way."""
+STALL_SECONDS = 0.05
+"""The leader is replaced when one request holds it for so long."""
+SLOW_SECONDS = 0.0005
+"""When the leader waits that long for stores in each request, threads are cheaper than waiting."""
+PAUSE_SECONDS = 5.0
+"""How long quick requests go to threads after that."""
+DRAIN_SECONDS = 4.0
+GRACE_SECONDS = 0.3
+"""At the end, clients that were just served may ask once more, and are told that the connection ends."""
 
-Environ = dict[str, Any]
 WsgiApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
-
-_SINGLE = ("host", "content-length", "content-type", "authorization", "origin", "dpop", "transfer-encoding")
-"""Headers that mean nothing twice: one part of the software would see the first, another the last."""
-_PLAIN = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")]
-_NAMES: dict[str, str] = {"content-length": "CONTENT_LENGTH", "content-type": "CONTENT_TYPE"}
-_NAMES_KEPT = 500
+Quick = Callable[[str, str], bool]
+"""Method and path to whether such a request needs nothing but the key-value store and reads of the database."""
 
 log = logging.getLogger("homerealm.gateway")
 
 
-class Headers(Protocol):
-    """Names in lower case; a name may come several times."""
+class Pace:
+    """Whether quick requests are answered by the leader: only while the stores answer at once."""
 
-    def items(self) -> Iterable[tuple[str, str]]: ...
+    __slots__ = ("_clock", "_mean", "_until")
 
-
-class Scope(Protocol):
-    """The head of a request (RSGI 1.5)."""
-
-    proto: str
-    http_version: str
-    server: str
-    client: str
-    scheme: str
-    method: str
-    path: str
-    query_string: str
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._until = 0.0
+        self._mean = 0.0
 
     @property
-    def headers(self) -> Headers: ...
+    def inline(self) -> bool:
+        return self._clock() >= self._until
+
+    def waited(self, seconds: float) -> None:
+        """The leader stood still in a request. One long wait counts little: it may be another program's turn."""
+        self._mean += (min(seconds, 4 * SLOW_SECONDS) - self._mean) / 64
+        if self._mean > SLOW_SECONDS:
+            self.pause()
+
+    def pause(self) -> None:
+        """Threads for a while. Also while those of them that should be quick still hang."""
+        self._until = self._clock() + PAUSE_SECONDS
+        self._mean = 0.0
 
 
 class Gateway:
-    """An RSGI application around a WSGI application."""
+    """Serves a WSGI app. `serve` in the main thread, `stop` from a signal handler."""
 
-    def __init__(self, app: WsgiApp, *, threads: int = THREADS, body_seconds: float = BODY_SECONDS) -> None:
+    def __init__(
+        self,
+        app: WsgiApp,
+        *,
+        quick: Quick = lambda _method, _path: False,
+        threads: int = THREADS,
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
         self._app = app
+        self._quick = quick
         self._threads = threads
         self._body_seconds = body_seconds
-        self._queue: SimpleQueue[tuple[asyncio.Future[None], Environ, Any] | None] = SimpleQueue()
-        self._base: Mapping[str, Any] = {
-            "SCRIPT_NAME": "",
-            "wsgi.version": (1, 0),
-            "wsgi.errors": sys.stderr,
-            "wsgi.multithread": True,
-            "wsgi.multiprocess": True,
-            "wsgi.run_once": False,
-            "wsgi.input_terminated": True,
-        }
+        self._selector = selectors.DefaultSelector()
+        self._connections: dict[Connection, None] = {}
+        self._jobs: SimpleQueue[tuple[Connection, Request, bool]] = SimpleQueue()
+        self._done: SimpleQueue[tuple[Connection, bytes, bool, bool]] = SimpleQueue()
+        self._started = 0
+        self._outstanding = 0
+        self._pace = Pace()
+        # Only the leader touches connections and counts. Who leads changes under the lock, and only while the leader
+        # is inside the app (`_since` says since when), where it touches nothing.
+        self._lock = threading.Lock()
+        self._leader = object()
+        self._since = 0.0
+        self._wake_reader, self._wake_writer = os.pipe()
+        self._woken = False
+        self._stopping = False
+        self._stop_at = 0.0
+        self._sweep_at = 0.0
+        self._listener: socket.socket | None = None
+        self._ended = threading.Event()
 
-    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Granian calls this in each worker process, once."""
-        self._loop = loop
-        for number in range(self._threads):
-            threading.Thread(target=self._work, name=f"request-{number}", daemon=True).start()
+    def serve(self, listener: socket.socket) -> None:
+        """Answer whoever connects, until `stop`; then finish what has begun, at most for DRAIN_SECONDS."""
+        listener.setblocking(False)
+        for pipe in (self._wake_reader, self._wake_writer):
+            os.set_blocking(pipe, False)
+        self._listener = listener
+        self._name, self._port = listener.getsockname()[:2]
+        self._selector.register(listener, selectors.EVENT_READ, None)
+        self._selector.register(self._wake_reader, selectors.EVENT_READ, self)
+        self._new_leader()
+        while not self._ended.wait(STALL_SECONDS):
+            self._replace_a_stalled_leader()
 
-    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
-        for _ in range(self._threads):
-            self._queue.put(None)
+    def stop(self) -> None:
+        """Take no more connections and end when the last answer is out."""
+        self._stopping = True
+        self._wake()
 
-    async def __rsgi__(self, scope: Scope, protocol: Any) -> None:
-        """One request."""
-        if scope.proto != "http":
-            return None
-        environ = self._environ(scope)
-        if isinstance(environ, str):
-            return self._refuse(protocol, 400, environ)
-        body = b""
-        if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
-            try:
-                received = await asyncio.wait_for(self._body(environ, protocol), self._body_seconds)
-            except TimeoutError:
-                return self._refuse(protocol, 408, "The request did not arrive in time.")
-            except ConnectionError:
+    # --- The lead --------------------------------------------------------------------------------------------------
+
+    def _new_leader(self) -> None:
+        me = self._leader = object()
+        threading.Thread(target=self._lead, args=(me,), name="leader", daemon=True).start()
+
+    def _replace_a_stalled_leader(self) -> None:
+        since = self._since
+        if since and time.perf_counter() - since > STALL_SECONDS:
+            with self._lock:
+                if self._since != since:  # done just now
+                    return
+                self._since = 0.0
+                self._pace.pause()
+                self._new_leader()
+
+    def _lead(self, me: object) -> None:
+        self._deliver(me)  # what the one before has left
+        while self._leader is me:
+            for key, _ in self._selector.select(0.05 if self._stopping else 1.0):
+                what = key.data
+                if what is None:
+                    self._accept()
+                elif what is self:
+                    with suppress(BlockingIOError):
+                        os.read(self._wake_reader, 4096)
+                    self._woken = False
+                    self._deliver(me)
+                elif not what.closed:
+                    self._attend(me, what)
+                if self._leader is not me:
+                    return  # what else is ready stays so, for the next one
+            self._sweep()
+            if self._stopping and self._leader is me and self._drained():
+                self._ended.set()
+                return
+
+    def _attend(self, me: object, connection: Connection) -> None:
+        if connection.sending:
+            if not connection.flush():
+                self._close(connection)
+            elif self._settled(connection):
+                self._turn(me, connection)
+        elif connection.busy:
+            self._watch(connection, 0)  # whatever it is, it has to wait for the answer
+        elif not connection.receive():
+            self._close(connection)
+        else:
+            self._turn(me, connection)
+
+    def _turn(self, me: object, connection: Connection) -> None:
+        """Answer what has arrived whole, one after the other. The last thing that a caller does: the lead may be gone
+        after that."""
+        while connection.requests and not connection.busy and not connection.sending:
+            request = connection.requests.popleft()
+            connection.busy = True
+            quick = self._quick(request.environ["REQUEST_METHOD"], request.environ["PATH_INFO"])
+            if not (quick and self._pace.inline):
+                return self._hand_over(connection, request, quick)
+            answered = self._answer_here(me, connection, request)
+            if answered is None:
                 return None
-            if received is None:
-                return self._refuse(protocol, 413, "The request is too large.")
-            body = received
-            environ["CONTENT_LENGTH"] = str(len(body))
-        environ["wsgi.input"] = io.BytesIO(body)
-        if self._queue.qsize() >= WAITING:
-            return self._refuse(protocol, 503, "Too busy; please try again in a moment.", ("retry-after", "2"))
-        done = self._loop.create_future()
-        self._queue.put((done, environ, protocol))
-        await done
+            if not self._out(connection, *answered):
+                return None
+        self._refuse(connection)
         return None
 
-    def _environ(self, scope: Scope) -> Environ | str:
-        """The CGI variables of a request, or why it is refused. Names with an underscore are dropped: as a variable
-        they could not be told from those with a hyphen that proxies set."""
-        environ: Environ = dict(self._base)
-        seen = set()
-        for name, value in scope.headers.items():
-            if name in seen:
-                if name in _SINGLE:
-                    return f"The header {name} came more than once."
-                joint = "; " if name == "cookie" else ","
-                environ[_variable(name)] = f"{environ[_variable(name)]}{joint}{value}"
-            elif "_" not in name:
-                seen.add(name)
-                environ[_variable(name)] = value
-        if "host" not in seen and scope.http_version == "1.1":  # health checks of some proxies speak 1.0
-            return "The header host is missing."
-        if "content-length" in seen and "transfer-encoding" in seen:
-            return "The length of the request is ambiguous."
-        environ["REQUEST_METHOD"] = scope.method
-        environ["PATH_INFO"] = _bytes_as_text(scope.path)
-        environ["QUERY_STRING"] = _bytes_as_text(scope.query_string)
-        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if scope.http_version == "1.1" else "HTTP/1.0"
-        environ["wsgi.url_scheme"] = scope.scheme
-        environ["SERVER_NAME"], _, environ["SERVER_PORT"] = scope.server.rpartition(":")
-        environ["REMOTE_ADDR"] = scope.client.rpartition(":")[0].strip("[]")
-        return environ
+    def _refuse(self, connection: Connection) -> None:
+        if connection.refusal is not None and not (connection.busy or connection.sending or connection.closing):
+            self._out(connection, connection.refusal, False)
 
-    async def _body(self, environ: Environ, protocol: Any) -> bytes | None:
-        """The body; None when it is larger than allowed."""
-        try:
-            if int(environ.get("CONTENT_LENGTH") or 0) > BODY_BYTES:
-                return None
-        except ValueError:
-            return None
-        chunks, size = [], 0
-        async for chunk in protocol:
-            size += len(chunk)
-            if size > BODY_BYTES:
-                return None
-            chunks.append(chunk)
-        return b"".join(chunks)
+    def _answer_here(self, me: object, connection: Connection, request: Request) -> tuple[bytes, bool] | None:
+        """None when somebody else leads now; the answer is left with them."""
+        began, worked = time.perf_counter(), time.thread_time()
+        self._since = began
+        answered = self._call(request)
+        with self._lock:
+            still = self._leader is me
+            if still:
+                self._since = 0.0
+        if still:
+            self._pace.waited(time.perf_counter() - began - (time.thread_time() - worked))
+            return answered
+        self._done.put((connection, *answered, False))
+        self._wake()
+        return None
+
+    # --- Threads ---------------------------------------------------------------------------------------------------
+
+    def _hand_over(self, connection: Connection, request: Request, quick: bool) -> None:
+        if self._outstanding >= self._started and self._started < self._threads:
+            self._started += 1
+            threading.Thread(target=self._work, name=f"request-{self._started}", daemon=True).start()
+        if self._outstanding >= self._started + WAITING:
+            busy = http1.plain(503, "Too busy; please try again in a moment.", ("Retry-After", "2"))
+            self._out(connection, busy, False)
+            return
+        self._outstanding += 1
+        self._jobs.put((connection, request, quick))
 
     def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
-            done, environ, protocol = job
-            try:
-                protocol.response_bytes(*self._call(environ))
-            except Exception:
-                # Whoever asked is gone. Errors of the app were answered already.
-                log.debug("an answer was not wanted any more", exc_info=True)
-            finally:
-                self._loop.call_soon_threadsafe(_resolve, done)
+        while True:
+            connection, request, quick = self._jobs.get()
+            began = time.monotonic()
+            answered = self._call(request)
+            if quick and time.monotonic() - began > 5 * STALL_SECONDS:
+                self._pace.pause()
+            self._done.put((connection, *answered, True))
+            self._wake()
 
-    def _call(self, environ: Environ) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            with suppress(OSError):
+                os.write(self._wake_writer, b"1")
+
+    def _deliver(self, me: object) -> None:
+        while self._leader is me:
+            try:
+                connection, data, keep, counted = self._done.get_nowait()
+            except Empty:
+                return
+            self._outstanding -= counted
+            if self._out(connection, data, keep):
+                self._turn(me, connection)
+
+    def _call(self, request: Request) -> tuple[bytes, bool]:
+        """The bytes of the answer, and whether the connection stays."""
         answer: list[Any] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
-            answer[:] = [int(status[:3]), headers]
+            answer[:] = [status, headers]
 
         try:
-            parts = self._app(environ, start_response)
+            parts = self._app(request.environ, start_response)
             try:
                 content = b"".join(parts)
             finally:
                 close = getattr(parts, "close", None)
                 if close is not None:
                     close()
-            return answer[0], answer[1], content
+            keep = request.keep and not self._stopping
+            data = http1.answer(
+                answer[0], answer[1], content, keep=keep,
+                method=request.environ["REQUEST_METHOD"], version=request.environ["SERVER_PROTOCOL"],
+            )  # fmt: skip
         except Exception:
             log.exception("a request failed outside of the app's own error handling")
-            return 500, _PLAIN, b"Something went wrong.\n"
+            return http1.plain(500, "Something went wrong."), False
+        return data, keep
 
-    def _refuse(self, protocol: Any, status: int, text: str, *headers: tuple[str, str]) -> None:
-        protocol.response_bytes(status, [*_PLAIN, ("connection", "close"), *headers], f"{text}\n".encode())
+    # --- Connections -----------------------------------------------------------------------------------------------
 
+    def _accept(self) -> bool:
+        """One at a time, so that web processes on one port share them evenly. False when there is none."""
+        if self._listener is None:
+            return False
+        try:
+            sock, address = self._listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._make_room()
+            return False
+        if len(self._connections) >= CONNECTIONS:
+            self._make_room()
+        sock.setblocking(False)
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client = str(address[0]).removeprefix("::ffff:")
+        connection = Connection(sock, (self._name, self._port, client), self._body_seconds)
+        self._connections[connection] = None
+        self._watch(connection, selectors.EVENT_READ)
+        return True
 
-def _variable(name: str) -> str:
-    known = _NAMES.get(name)
-    if known is None:
-        known = f"HTTP_{name.upper().replace('-', '_')}"
-        if len(_NAMES) < _NAMES_KEPT:  # clients invent names
-            _NAMES[name] = known
-    return known
+    def _make_room(self) -> None:
+        """The oldest connection goes that has no request waiting for an answer."""
+        oldest = next((one for one in self._connections if not one.busy), None)
+        if oldest is not None:
+            self._close(oldest)
 
+    def _out(self, connection: Connection, data: bytes, keep: bool) -> bool:
+        """Send an answer. True when the connection is ready for the next request."""
+        connection.busy = False
+        connection.closing = connection.closing or not keep
+        if connection.closed:
+            return False
+        if not connection.send(data):
+            self._close(connection)
+            return False
+        return self._settled(connection)
 
-def _bytes_as_text(text: str) -> str:
-    """PEP 3333: the bytes of a path, each as one character."""
-    return text if text.isascii() else text.encode().decode("latin-1")
+    def _settled(self, connection: Connection) -> bool:
+        """After writing: wait for room, part, or go on (True)."""
+        if connection.sending:
+            self._watch(connection, selectors.EVENT_WRITE)
+            return False
+        if not connection.closing:
+            self._watch(connection, selectors.EVENT_READ)
+            return True
+        if connection.refusal is None:
+            self._close(connection)
+            return False
+        with suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_WR)
+        connection.deadline = time.monotonic() + http1.LINGER_SECONDS
+        self._watch(connection, selectors.EVENT_READ)
+        return False
 
+    def _watch(self, connection: Connection, events: int) -> None:
+        if connection.watched == events:
+            return
+        if not events:
+            self._selector.unregister(connection.sock)
+        elif connection.watched:
+            self._selector.modify(connection.sock, events, connection)
+        else:
+            self._selector.register(connection.sock, events, connection)
+        connection.watched = events
 
-def _resolve(done: asyncio.Future[None]) -> None:
-    if not done.done():  # cancelled: the server stops
-        done.set_result(None)
+    def _close(self, connection: Connection) -> None:
+        self._watch(connection, 0)
+        connection.closed = True
+        connection.sock.close()
+        self._connections.pop(connection, None)
+
+    def _sweep(self) -> None:
+        """Once a second: end what has had its time."""
+        now = time.monotonic()
+        if now < self._sweep_at:
+            return
+        self._sweep_at = now + 1.0
+        for connection in [one for one in self._connections if one.deadline < now and not one.busy]:
+            connection.late()
+            if connection.refusal is None or connection.closing:
+                self._close(connection)
+            else:
+                self._refuse(connection)
+
+    def _drained(self) -> bool:
+        """Whether everything is answered. Connections that rest end at once, those that were just used soon."""
+        now = time.monotonic()
+        if self._listener is not None:
+            self._stop_at = now + DRAIN_SECONDS
+            while self._accept():  # they were promised an answer
+                pass
+            self._selector.unregister(self._listener)
+            self._listener.close()
+            self._listener = None
+            return False  # what they sent is read first
+        graceful = now - (self._stop_at - DRAIN_SECONDS) < GRACE_SECONDS
+        for connection in [one for one in self._connections if one.resting]:
+            fresh = not connection.last or now - connection.last < 1.0 + GRACE_SECONDS
+            if not (graceful and fresh):
+                self._close(connection)
+        return not self._connections or now >= self._stop_at

@@ -34,7 +34,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "cryptography": ("broker/services/*", "broker/oidc/*", "broker/testing/*"),
     "smtplib": ("broker/services/*",),
     "css_inline": ("broker/services/*",),
-    "granian": ("broker/wsgi.py", "broker/cli/*", "broker/demo/*"),
+    "httptools": ("broker/http1.py",),
     "click": ("broker/cli/*", "broker/demo/*"),
     "pytest": ("broker/testing/*",),
 }

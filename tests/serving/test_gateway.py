@@ -47,10 +47,7 @@ def gateway():
     return Gateway(app, threads=4, body_seconds=2.0)
 
 if __name__ == "__main__":
-    import granian.server
-    Server = granian.server.Server
-    granian.server.Server = lambda target, **options: Server("served:gateway", **options)
-    broker.wsgi.run("127.0.0.1", int(sys.argv[1]), 1)
+    broker.wsgi.run(broker.wsgi.listen("127.0.0.1", int(sys.argv[1])), gateway())
 """
 
 
