@@ -41,6 +41,8 @@ class Process:
     """Added to our own."""
     ready: Callable[[], bool] = lambda: True
     """Asked until it says yes; the next process starts after that. Must not block for long."""
+    inherits: Sequence[int] = ()
+    """File descriptors that it shares with us."""
     on_reload: Callable[[subprocess.Popen[bytes]], None] | None = None
     """What SIGHUP does to it; None: it is started anew."""
 
@@ -57,9 +59,13 @@ class _Running:
 class Supervisor:
     """Call `start` in the main thread, then `run` until a signal comes, and `stop` in any case."""
 
-    def __init__(self, say: Callable[[str], None], *, before_reload: Callable[[], bool] = lambda: True) -> None:
-        """`say` gets messages for the operator. `before_reload` is asked on SIGHUP; False: nothing changes."""
-        self._say = say
+    def __init__(self, tell: Callable[..., None], *, before_reload: Callable[[], bool] = lambda: True) -> None:
+        """`before_reload` is asked on SIGHUP; False: nothing changes.
+
+        `tell` gets events for the operator: `process.ended` (`process`, `how`, `after` and `again_in`, in seconds),
+        `process.killed` (`process`, `after`), `processes.reload`.
+        """
+        self._tell = tell
         self._before_reload = before_reload
         self._running: list[_Running] = []
         self._happened: SimpleQueue[signal.Signals | subprocess.Popen[bytes]] = SimpleQueue()
@@ -114,7 +120,7 @@ class Supervisor:
             try:
                 running.child.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                self._say(f"{running.process.name} did not stop in time and is killed")
+                self._tell("process.killed", process=running.process.name, after=STOP_SECONDS)
                 _kill_group(running.child)
                 running.child.wait()
         self._running.clear()
@@ -133,6 +139,7 @@ class Supervisor:
             tethered(process.command),
             env={**os.environ, **process.environment},
             stdin=subprocess.DEVNULL,
+            pass_fds=process.inherits,
             start_new_session=True,  # the terminal's Ctrl-C is for the supervisor
         )
         threading.Thread(target=self._watch, args=(child,), name=f"watch-{process.name}", daemon=True).start()
@@ -150,7 +157,13 @@ class Supervisor:
                     0.0 if lived > STEADY_SECONDS else min(max(running.pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
                 )
                 running.restart_at = time.monotonic() + running.pause
-                self._say(f"{running.process.name} ended ({_status(child.returncode)}), starts again")
+                self._tell(
+                    "process.ended",
+                    process=running.process.name,
+                    how=_status(child.returncode),
+                    after=round(lived, 1),
+                    again_in=running.pause,
+                )
                 _kill_group(child)
         self._restart_due()
 
@@ -177,7 +190,7 @@ class Supervisor:
             else:
                 running.started = 0.0  # an end that was asked for is no failure
                 running.child.terminate()
-        self._say("reloading")
+        self._tell("processes.reload")
 
 
 def _kill_group(child: subprocess.Popen[Any]) -> None:

@@ -14,7 +14,6 @@ import socket
 import sys
 from contextlib import suppress
 
-from broker import tether
 from broker.core.errors import BrokerError
 from broker.gateway import CONNECTIONS, Gateway, WsgiApp
 from broker.services import event_log
@@ -63,12 +62,11 @@ def run(listener: socket.socket, gateway: Gateway) -> None:
 
 def main(descriptor: int) -> None:
     """A web process of `homerealm serve`."""
-    # It must not outlive the process that restarts it: it would keep the port and answer with old code.
-    if not tether.tie(int(os.environ.get("HOMEREALM_SUPERVISOR") or os.getppid())):
-        raise SystemExit(0)
     event_log.configure()
+    from broker.web.quick import quick
+
     try:
-        gateway = Gateway(app())
+        gateway = Gateway(app(), quick=quick)
     except BrokerError as error:
         # For the operator, who sees it once for each try: a traceback would bury it.
         print(f"homerealm: {error}", file=sys.stderr)  # noqa: T201 - before there is a log

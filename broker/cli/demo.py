@@ -26,19 +26,17 @@ HOST = "127.0.0.1"
               help="The broker's; the app and the upstream provider take the next two.")  # fmt: skip
 def demo(reset: bool, folder: Path, port: int) -> None:
     """The whole product on this machine: broker, an app, an upstream provider, sample users, a mailbox."""
-    from broker.cli.serve import why_not_listen
+    from broker.cli.serve import event_of_a_process, open_port
     from broker.demo import sample
     from broker.demo.preparation import Addresses, prepare
     from broker.supervisor import StartFailed, Supervisor
 
     addresses = Addresses(port)
     for one in addresses.ports:
-        if taken := why_not_listen(HOST, one):
-            click.echo(f"homerealm: {taken}", err=True)
-            raise SystemExit(REFUSED)
+        open_port(HOST, one).close()
     folder = folder.absolute()
     broker, upstream = prepare(folder, addresses, reset=reset)
-    supervisor = Supervisor(lambda text: click.echo(f"homerealm: {text}", err=True))
+    supervisor = Supervisor(event_of_a_process)
     supervisor.install_signals()
     stores = []
     try:
@@ -82,13 +80,13 @@ def _store(config: Path) -> tuple[dict[str, str], EmbeddedValkey]:
 
 def _servers(config: Path, environment: dict[str, str], addresses: Addresses, folder: Path) -> list[Process]:
     """The web server and the worker of one broker; the first one also shows the mails of both."""
-    from broker.cli.serve import answers, web_process, worker_process
+    from broker.cli.serve import answers, open_port, web_processes, worker_process
     from broker.demo.site import MAILDIRS
     from broker.supervisor import Process
 
     if config.parent.name == "upstream":
         port = addresses.ports[2]
-        return [web_process(HOST, port, 1, environment), worker_process(environment)]
+        return [*web_processes(open_port(HOST, port), 1, environment), worker_process(environment)]
     port = addresses.ports[0]
     maildirs = ":".join(str(folder / name / "var" / "mail") for name in ("broker", "upstream"))
     site = Process(

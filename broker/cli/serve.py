@@ -13,9 +13,10 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -45,20 +46,17 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
 
     SIGTERM lets requests finish and ends within five seconds; SIGHUP reloads the configuration.
     """
-    if taken := why_not_listen(host, port):
-        click.echo(f"homerealm: {taken}", err=True)
-        raise SystemExit(REFUSED)
+    listener = open_port(host, port)
     facts = read_facts(config)
     number = workers or len(os.sched_getaffinity(0))
     bell = tempfile.NamedTemporaryFile(prefix="homerealm-reload-")  # noqa: SIM115 - goes with this process
-    supervisor = Supervisor(_say, before_reload=lambda: _ring(bell.name))
+    supervisor = Supervisor(event_of_a_process, before_reload=lambda: _ring(bell.name))
     supervisor.install_signals()
     environment = {CONFIG: str(config.resolve()), RELOAD_BELL: bell.name}
     store = _start_store(Path(facts["root"]), environment) if facts["key_value"] == "embedded" else None
     try:
-        processes = [web_process(host, port, number, environment)]
-        if not no_worker:
-            processes.append(worker_process(environment))
+        processes = [] if no_worker else [worker_process(environment)]
+        processes += web_processes(listener, number, environment)
         if supervisor.start(processes):
             with_worker = "" if no_worker else " and a background worker"
             click.echo(f"Homerealm answers on {facts['base_url']} ({_listening(host, port)}; "
@@ -69,6 +67,7 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
         _say(str(failure))
         raise SystemExit(REFUSED) from None
     finally:
+        listener.close()  # ours: whoever comes now and finds no web process left is refused at once
         supervisor.stop()
         if store is not None:
             store.stop()
@@ -91,18 +90,20 @@ def worker(config: Path) -> None:
         Worker(lambda: live.runtime).run(stop)
 
 
-def web_process(host: str, port: int, workers: int, environment: dict[str, str]) -> Process:
-    """The web server as a process for a Supervisor; ready when it answers."""
-    return Process(
-        "the web server",
-        [sys.executable, "-m", "broker.wsgi", host, str(port), str(workers)],
-        environment,
-        ready=lambda: answers(host, port),
-        on_reload=_reads_by_itself,
-    )
+def web_processes(listener: socket.socket, number: int, environment: Mapping[str, str]) -> list[Process]:
+    """The web processes for a Supervisor, all on one socket: what one of them leaves unanswered in its queue when it
+    dies is taken by another. The last one is ready when one of them answers."""
+    host, port = listener.getsockname()[:2]
+    command = [sys.executable, "-m", "broker.wsgi", str(listener.fileno())]
+    processes = [
+        Process(f"web process {one}", command, environment, inherits=[listener.fileno()], on_reload=_reads_by_itself)
+        for one in range(number, 0, -1)
+    ]
+    processes[-1].ready = lambda: answers(host, port)
+    return processes
 
 
-def worker_process(environment: dict[str, str]) -> Process:
+def worker_process(environment: Mapping[str, str]) -> Process:
     """The background worker as a process for a Supervisor."""
     return Process(
         "the background worker",
@@ -112,24 +113,22 @@ def worker_process(environment: dict[str, str]) -> Process:
     )
 
 
-def why_not_listen(host: str, port: int) -> str | None:
-    """Why nobody can listen there now; None when it is free. Asked before anything starts."""
+def open_port(host: str, port: int) -> socket.socket:
+    """A listening socket for web processes. Raises `SystemExit`, and says why nobody can listen there."""
+    from broker.wsgi import listen
+
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as listener:
-            # Not SO_REUSEPORT: with it two servers would share a port, and each get half of the requests.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(1)
+        return listen(host, port)
     except socket.gaierror:
-        return f"{host} is not an address of this machine"
+        why = f"{host} is not an address of this machine"
     except OSError as error:
+        why = f"cannot listen on {host}:{port}: {error.strerror}"
         if error.errno == errno.EADDRINUSE:
-            return f"port {port} is taken: something listens on {host}:{port} already; stop it, or choose --port"
+            why = f"port {port} is taken: something listens on {host}:{port} already; stop it, or choose --port"
         if error.errno == errno.EACCES:
-            return f"port {port} needs privileges: choose --port 1024 or above, and put a proxy in front"
-        return f"cannot listen on {host}:{port}: {error.strerror}"
-    return None
+            why = f"port {port} needs privileges: choose --port 1024 or above, and put a proxy in front"
+    click.echo(f"homerealm: {why}", err=True)
+    raise SystemExit(REFUSED)
 
 
 def answers(host: str, port: int) -> bool:
@@ -216,6 +215,14 @@ def _reads_by_itself(child: subprocess.Popen[bytes]) -> None:
 
 def _listening(host: str, port: int) -> str:
     return f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}"
+
+
+def event_of_a_process(event: str, **facts: Any) -> None:
+    """One JSON line, as all events are."""
+    from broker.services import event_log
+
+    event_log.configure()
+    event_log.logger("homerealm.supervisor").warning(event, **facts)
 
 
 def _say(text: str) -> None:

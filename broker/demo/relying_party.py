@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from flask import Flask, Response, redirect, request
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
-from broker import resources, tether
+from broker import resources
 from broker.core.errors import ConnectionFailed
 from broker.core.ports import Clock, Fetcher
 from broker.core.tenant import Egress
@@ -186,12 +186,10 @@ def _pretty(value: Any) -> str:
 
 def gateway() -> Gateway:
     """For the process that `homerealm demo` starts."""
-    if not tether.tie(os.getppid()):
-        raise SystemExit(0)
     return Gateway(create_relying_party(os.environ["HOMEREALM_DEMO_APP"], os.environ["HOMEREALM_DEMO_BROKER"]))
 
 
 if __name__ == "__main__":
-    from broker.wsgi import run
+    from broker.wsgi import listen, run
 
-    run(sys.argv[1], int(sys.argv[2]), 1, "broker.demo.relying_party:gateway")
+    run(listen(sys.argv[1], int(sys.argv[2])), gateway())

@@ -38,6 +38,11 @@ def configure() -> None:
     )
 
 
+def logger(name: str) -> Any:
+    """For what stands above every floor."""
+    return structlog.get_logger(name)
+
+
 def redact(_logger: Any, _method: str, event: Any) -> Any:
     """By type: whatever is a Secret is written as `***` (SECURITY 19)."""
     return {key: "***" if isinstance(value, Secret) else value for key, value in event.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import select
 import signal
@@ -47,6 +48,21 @@ def below(server: Homerealm) -> dict[int, str]:
 def one(server: Homerealm, *words: str) -> int:
     """The first process below the server whose command line has all the words."""
     return next(pid for pid, line in below(server).items() if all(word in line for word in words))
+
+
+def started(server: Homerealm) -> bool:
+    """Whether the supervisor has seen it answer: from then on whatever dies is started again."""
+    return within_20_seconds(lambda: "Homerealm answers" in server.log.read_text())
+
+
+def web(server: Homerealm) -> list[int]:
+    return [pid for pid, line in below(server).items() if "broker.wsgi" in line]
+
+
+def events(server: Homerealm, name: str) -> list[dict]:
+    """Events of the log that have a name."""
+    lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == name]
 
 
 def gone(pids: dict[int, str]) -> bool:
@@ -139,7 +155,7 @@ def test_a_database_that_cannot_be_used_is_told_without_a_traceback(server: Home
     )  # fmt: skip
     assert done.returncode == 1
     assert "homerealm: the database cannot be made" in done.stderr
-    assert "homerealm: the web server ended while it started" in done.stderr
+    assert "homerealm: web process 1 ended while it started" in done.stderr
     assert "Traceback" not in done.stderr
     assert not listens(server.port)
 
@@ -159,21 +175,40 @@ def test_whatever_part_is_killed_comes_back(server: Homerealm) -> None:
 
 
 @pytest.mark.crash
-def test_a_web_process_that_is_killed_is_replaced(server: Homerealm) -> None:
+def test_a_web_process_that_is_killed_is_replaced_and_the_other_one_answers_meanwhile(server: Homerealm) -> None:
+    with server.serving("--workers", "2", "--no-worker"):
+        assert started(server)
+        assert within_20_seconds(lambda: len(web(server)) == 2)
+        first, second = web(server)
+        os.kill(first, signal.SIGKILL)
+        assert gone({first: ""})
+        assert all(answers(server.port, "/healthz") for _ in range(20))
+        assert within_20_seconds(lambda: len(web(server)) == 2)
+        assert second in web(server)
+        (event,) = events(server, "process.ended")
+        assert event["process"] in ("web process 1", "web process 2")
+        assert event["how"] == "SIGKILL"
+        assert event["again_in"] == 0.1
+
+
+@pytest.mark.crash
+def test_who_comes_while_the_only_web_process_is_gone_waits_and_is_answered(server: Homerealm) -> None:
     with server.serving("--workers", "1", "--no-worker"):
-        main = one(server, "broker.wsgi")
-        (child,) = set(processes(main)) - {main}
-        os.kill(child, signal.SIGKILL)
-        assert gone({child: ""})
-        assert answers_again(server.port)
-        assert one(server, "broker.wsgi") == main
+        assert started(server)
+        (only,) = web(server)
+        os.kill(only, signal.SIGKILL)
+        assert gone({only: ""})
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        connection.close()
 
 
 @pytest.mark.crash
 def test_a_killed_supervisor_leaves_no_process_and_the_next_one_starts(server: Homerealm) -> None:
     with server.serving("--workers", "2"):
         # It answers as soon as one web process does; the others follow.
-        assert within_20_seconds(lambda: len(below(server)) == 6)
+        assert within_20_seconds(lambda: len(below(server)) == 5)
         everything = below(server)
         if server.process is None:
             raise RuntimeError("not running")

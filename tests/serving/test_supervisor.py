@@ -45,7 +45,7 @@ plans = {
 
 import broker.supervisor
 broker.supervisor.STOP_SECONDS = 1.0 if sys.argv[2] == "deaf" else 4.5
-supervisor = Supervisor(lambda text: print(text, flush=True), before_reload=lambda: (folder / "good").exists())
+supervisor = Supervisor(lambda event, **facts: print(event, *facts.values(), flush=True), before_reload=lambda: (folder / "good").exists())
 supervisor.install_signals()
 
 def ready(name):
@@ -148,7 +148,9 @@ def test_what_dies_is_started_again_also_several_times(start) -> None:
     run.say()
     for times in (2, 3):
         os.kill(run.pid("second"), signal.SIGKILL)
-        assert run.say() == "second ended (SIGKILL), starts again"
+        event, name, how, _lived, pause = run.say().split()
+        assert (event, name, how) == ("process.ended", "second", "SIGKILL")
+        assert float(pause) == 0.1 * (times - 1)
         run.wait_for("start second", times)
     assert run.names().count("start first") == 1
 
@@ -158,7 +160,7 @@ def test_one_that_does_not_listen_is_killed(start) -> None:
     run.say()
     pid = run.pid("deaf")
     run.process.terminate()
-    assert run.say() == "deaf did not stop in time and is killed"
+    assert run.say() == "process.killed deaf 1.0"
     assert run.say() == "stopped"
     assert ends(pid)
 
