@@ -46,6 +46,8 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
 
     SIGTERM lets requests finish and ends within five seconds; SIGHUP reloads the configuration.
     """
+    from broker.wsgi import let_nobody_in
+
     listener = open_port(host, port)
     facts = read_facts(config)
     number = workers or len(os.sched_getaffinity(0))
@@ -67,7 +69,8 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
         _say(str(failure))
         raise SystemExit(REFUSED) from None
     finally:
-        listener.close()  # ours: whoever comes now and finds no web process left is refused at once
+        let_nobody_in(listener)
+        listener.close()
         supervisor.stop()
         if store is not None:
             store.stop()

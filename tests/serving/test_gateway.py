@@ -6,9 +6,12 @@ import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,22 @@ def echo(path):
     return {"path": request.path, "query": request.query_string.decode("latin-1"), "seen": seen,
             "body": request.get_data().decode("latin-1"), "secret": "SECRET_OF_THE_PROCESS" in request.environ}
 
+@app.get("/held/<name>")
+@app.get("/quick/held/<name>")
+def held(name):
+    with open(os.path.join(os.path.dirname(__file__), name)) as pipe:  # until somebody writes into it
+        return pipe.read()
+
+@app.get("/long")
+def long():
+    return "x" * 20_000_000
+
+@app.get("/split")
+def split():
+    answer = app.make_response("")
+    answer.headers._list.append(("X-Split", "a" + chr(13) + chr(10) + "Set-Cookie: b=c"))
+    return answer
+
 @app.get("/broken")
 def broken():
     raise SystemError("outside")
@@ -44,15 +63,33 @@ def cookies():
 app.config["PROPAGATE_EXCEPTIONS"] = True
 
 def gateway():
-    return Gateway(app, threads=4, body_seconds=2.0)
+    return Gateway(app, quick=lambda _, path: path.startswith("/quick"), threads=4, body_seconds=2.0)
 
 if __name__ == "__main__":
     broker.wsgi.run(broker.wsgi.listen("127.0.0.1", int(sys.argv[1])), gateway())
 """
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
+@dataclass
+class Served:
+    port: int
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    @contextlib.contextmanager
+    def pipe(self) -> Iterator[str]:
+        """The name of a pipe that a request can be held by. Write into it with `release`."""
+        name = f"pipe{len(list(self.folder.iterdir()))}"
+        os.mkfifo(self.folder / name)
+        yield name
+
+    def release(self, name: str) -> None:
+        """Blocks until a request is held."""
+        (self.folder / name).write_text("released")
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[Served]:
     port = free_port()
     with short_folder() as folder:
         (folder / "served.py").write_text(APP)
@@ -63,8 +100,19 @@ def port() -> Iterator[int]:
             log=folder / "log",
             cwd=Path(folder),
             env=env,
-        ):
-            yield port
+        ) as process:
+            yield Served(port, folder, process)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def port(served: Served) -> int:
+    return served.port
 
 
 def raw(port: int, request: bytes) -> tuple[int, bytes]:
@@ -181,3 +229,137 @@ def test_an_error_of_the_app_is_a_500_without_a_word_about_it(port: int) -> None
     assert status == 500
     assert answer == {"text": "Something went wrong.\n"}
     assert get(port)[0] == 200
+
+
+def test_a_length_beside_a_transfer_encoding_is_refused(port: int) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\n"
+    for lengths in (
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        b"Transfer-Encoding: gzip, chunked\r\n",
+        b"Transfer-Encoding: identity\r\n",
+        b"Content-Length: +5\r\n",
+        b"Content-Length: 5, 5\r\n",
+    ):
+        assert raw(port, head + lengths + b"\r\n0\r\n\r\n")[0] == 400, lengths
+    assert raw(port, b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")[0] == 400
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET http://elsewhere/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n folded\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"GET / HTTP/1.1\nHost: a\n\n",
+        b"GET / HTTP/1.1\r\nHost: a\x00b\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+    ],
+)
+def test_what_no_honest_client_sends_is_refused(port: int, head: bytes) -> None:
+    assert raw(port, head)[0] == 400
+
+
+def test_trailers_are_no_headers(port: int) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    status, answer = raw(port, head + b"1\r\na\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
+    assert (status, json.loads(answer)["body"]) == (200, "a")
+    assert "HTTP_X_FORWARDED_FOR" not in json.loads(answer)["seen"]
+
+
+def test_an_offer_of_another_protocol_is_ignored(port: int) -> None:
+    assert get(port, "/", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk")[0] == 200
+
+
+def test_requests_sent_at_once_are_answered_in_their_order_and_a_bad_one_ends_it(port: int) -> None:
+    one = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"".join(one % number for number in range(5)) + b"NONSENSE\r\n\r\n" + one % 9)
+        answer = connection.makefile("rb").read()
+    assert [answer.index(b'"path":"/%d"' % number) for number in range(5)] == sorted(
+        answer.index(b'"path":"/%d"' % number) for number in range(5)
+    )
+    assert answer.count(b"HTTP/1.1 ") == 6
+    assert b"HTTP/1.1 400" in answer
+    assert b'"/9"' not in answer
+
+
+def test_a_body_that_asks_first_is_asked_for(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n")
+        connection.sendall(b"Connection: close\r\n\r\n")
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"abc")
+        assert b'"body":"abc"' in connection.makefile("rb").read()
+
+
+def test_an_answer_never_holds_a_header_that_the_app_did_not_mean(port: int) -> None:
+    status, body = raw(port, b"GET /split HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert (status, body) == (500, b"Something went wrong.\n")
+
+
+def test_a_client_that_reads_slowly_gets_everything_and_delays_nobody(port: int) -> None:
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(8)]
+        for connection in slow:  # more than there are threads
+            connection.sendall(b"GET /long HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert [get(port)[0] for _ in range(20)] == [200] * 20
+        answer = http.client.HTTPResponse(slow[0])
+        answer.begin()
+        assert len(answer.read()) == 20_000_000
+
+
+def test_a_thousand_slow_clients_delay_nobody(port: int) -> None:
+    with contextlib.ExitStack() as stack:
+        slow = []
+        for number in range(1000):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            connection.sendall(
+                (b"GET / HTTP/1.1\r\nHo", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")[number % 2]
+            )
+            slow.append(connection)
+        assert [get(port)[0] for _ in range(20)] == [200] * 20
+        slow[0].sendall(b"st: a\r\nConnection: close\r\n\r\n")
+        assert slow[0].recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_a_quick_request_that_is_slow_stops_nobody(served: Served) -> None:
+    """Two of them: the second one goes to a thread."""
+    with served.pipe() as first, served.pipe() as second, contextlib.ExitStack() as stack:
+        waiting = []
+        for name in (first, second):
+            connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)
+            stack.callback(connection.close)
+            connection.request("GET", f"/quick/held/{name}")
+            assert [get(served.port, path)[0] for path in ("/", "/quick") * 5] == [200] * 10
+            waiting.append(connection)
+        for name, connection in zip((first, second), waiting, strict=True):
+            served.release(name)
+            assert connection.getresponse().read() == b"released"
+            connection.request("GET", "/quick")
+            assert connection.getresponse().read()
+
+
+def test_a_signal_to_end_answers_what_was_asked_and_ends_what_rests() -> None:
+    with serving() as served, served.pipe() as name:
+        resting, asking = (http.client.HTTPConnection("127.0.0.1", served.port, timeout=10) for _ in range(2))
+        resting.request("GET", "/")
+        resting.getresponse().read()
+        half = socket.create_connection(("127.0.0.1", served.port), timeout=10)
+        half.sendall(b"GET / HTTP/1.1\r\nHo")
+        asking.request("GET", f"/held/{name}")
+        assert get(served.port)[0] == 200
+        served.process.send_signal(signal.SIGTERM)
+        assert resting.sock.recv(1) == b""
+        served.release(name)
+        answer = asking.getresponse()
+        assert answer.headers["Connection"] == "close"
+        assert answer.read() == b"released"
+        half.sendall(b"st: a\r\n\r\n")
+        assert half.recv(100).startswith(b"HTTP/1.1 200")
+        assert served.process.wait(10) == 0
+        assert not listens(served.port)
+        for connection in (resting, asking, half):
+            connection.close()

@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -260,3 +261,45 @@ def test_a_changed_file_is_found_without_being_told_and_a_change_of_the_database
         broker.write_text(broker.read_text().replace("var/homerealm.db", "var/other.db"))
         assert within_20_seconds(lambda: server.log.read_text().count("config.refused") == 3)
         assert "database: changed, which needs a restart" in server.log.read_text()
+
+
+def test_under_load_a_signal_to_end_drops_no_answer(server: Homerealm) -> None:
+    """Each client gets whole answers, until its connection is refused, or was announced to end."""
+    broken: list[str] = []
+    answered = [0] * 16
+
+    def client(number: int) -> None:
+        while True:
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+            try:
+                connection.connect()
+            except ConnectionRefusedError:
+                return
+            try:
+                while True:
+                    connection.request("GET", "/healthz" if number % 2 else "/readyz")
+                    answer = connection.getresponse()
+                    if answer.status != 200 or not answer.read().endswith((b"ok\n", b"ready\n")):
+                        broken.append(f"{answer.status}")
+                    answered[number] += 1
+                    if number % 4 > 1 or answer.headers["Connection"] == "close":
+                        break
+            except (OSError, http.client.HTTPException) as error:
+                broken.append(repr(error))
+                return
+            finally:
+                connection.close()
+
+    with server.serving("--workers", "2"):
+        assert started(server)
+        clients = [threading.Thread(target=client, args=(number,)) for number in range(16)]
+        for one in clients:
+            one.start()
+        assert within_20_seconds(lambda: min(answered) >= 20)
+        if server.process is None:
+            raise RuntimeError("not running")
+        server.process.terminate()
+        assert server.process.wait(5) == 0
+        for one in clients:
+            one.join()
+    assert broken == []
