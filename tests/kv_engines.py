@@ -52,13 +52,14 @@ def emptied(url: str) -> Iterator[RedisKeyValue]:
 
 
 class LossyProxy:
-    """Stands before a server on a unix socket, and can lose the next answer: the server did it, nobody knows."""
+    """Stands before a server, and can lose the next answer: the server did it, nobody knows."""
 
     def __init__(self, url: str) -> None:
-        self._target = unquote(urlsplit(url).path)
+        self._target = urlsplit(url)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lose = threading.Event()
         self.lost = 0
+        self._held = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -68,6 +69,10 @@ class LossyProxy:
     def lose_next_answer(self) -> None:
         self._lose.set()
 
+    def hold(self) -> None:
+        """From now on nothing that the server says comes through, and nobody is told."""
+        self._held.set()
+
     def close(self) -> None:
         self._listener.close()
 
@@ -75,14 +80,26 @@ class LossyProxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                upstream = socket.socket(socket.AF_UNIX)
-                upstream.connect(self._target)
+                try:
+                    upstream = self._connect()
+                except OSError:  # nobody there; the proxy stays
+                    client.close()
+                    continue
                 for source, sink, answers in ((client, upstream, False), (upstream, client, True)):
                     threading.Thread(target=self._pump, args=(source, sink, answers), daemon=True).start()
+
+    def _connect(self) -> socket.socket:
+        if self._target.port:
+            return socket.create_connection(("127.0.0.1", self._target.port))
+        upstream = socket.socket(socket.AF_UNIX)
+        upstream.connect(unquote(self._target.path))
+        return upstream
 
     def _pump(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                if answers and self._held.is_set():
+                    continue
                 if answers and self._lose.is_set():
                     self._lose.clear()
                     self.lost += 1

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import redis
 from cryptography import x509
@@ -18,7 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.kv_engines import binary
+from broker.core.errors import Unavailable
+from broker.stores.kv.redis import RedisKeyValue
+from tests.kv_engines import LossyProxy, binary
 from tests.servers import free_ports, short_folder
 
 SECONDS = 30.0
@@ -29,7 +32,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
     """Wait for something that comes by itself. Raises `RuntimeError` when it does not."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
-        with contextlib.suppress(redis.RedisError, OSError):
+        with contextlib.suppress(redis.RedisError, OSError, Unavailable):
             if condition():
                 return
         time.sleep(0.02)
@@ -73,9 +76,10 @@ class Process:
             return client.execute_command(*command)
 
     def info(self, section: str) -> str:
-        with redis.Redis(port=self.port, socket_timeout=2) as client, client.connection_pool.get_connection() as line:
-            line.send_command("INFO", section)
-            return bytes(line.read_response()).decode()
+        kv = RedisKeyValue.connect(f"redis://127.0.0.1:{self.port}")
+        with contextlib.closing(kv):
+            (told,) = kv.everywhere("INFO", section).values()
+            return bytes(told).decode()
 
 
 @contextlib.contextmanager
@@ -171,8 +175,10 @@ def cluster(engine: str, primaries: int = 3, replicas: int = 0) -> Iterator[Node
 class Watched:
     """A primary, a replica, and a Sentinel that promotes the replica when the primary is gone for half a second."""
 
-    def __init__(self, primary: Process, replica: Process, sentinel: Process) -> None:
+    def __init__(self, primary: Process, replica: Process, sentinel: Process, link: LossyProxy) -> None:
         self.primary, self.replica, self.sentinel = primary, replica, sentinel
+        self.link = link
+        """What the primary tells the replica goes through it."""
 
     @property
     def url(self) -> str:
@@ -186,17 +192,18 @@ class Watched:
 @contextlib.contextmanager
 def watched(engine: str) -> Iterator[Watched]:
     first = free_ports(3)
-    with processes() as start:
+    with processes() as start, contextlib.ExitStack() as held:
         primary = start(engine, first, "repl-diskless-sync-delay 0")
         until(lambda: primary.ask("PING") is not None, "the primary")
-        replica = start(engine, first + 1, f"replicaof 127.0.0.1 {first}")
+        link = held.enter_context(contextlib.closing(LossyProxy(f"redis://127.0.0.1:{first}")))
+        replica = start(engine, first + 1, f"replicaof 127.0.0.1 {urlsplit(link.url).port}")
         until(lambda: "master_link_status:up" in replica.info("replication"), "the replica")
         sentinel = start(
             engine, first + 2, f"sentinel monitor acme 127.0.0.1 {first} 1",
             "sentinel down-after-milliseconds acme 500", "sentinel failover-timeout acme 3000", sentinel=True,
         )  # fmt: skip
         until(lambda: "slaves=1" in sentinel.info("sentinel"), "the Sentinel")
-        yield Watched(primary, replica, sentinel)
+        yield Watched(primary, replica, sentinel, link)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ if state == 'C' then
 end
 if state == 'L' then
   if string.match(detail, '^(%S-):') == ARGV[3] then
+    redis.call('SET', KEYS[1], value, 'KEEPTTL') -- a write, so that replicas are waited for again
     return {'grant', content}
   end
   local ttl = math.min(redis.call('PTTL', KEYS[1]), tonumber(ARGV[4]))

@@ -14,6 +14,7 @@ end
 local content = string.sub(value, 5 + #code + #detail)
 local nonce, current = string.match(detail, '^(%S-):(%S*)$')
 if current == ARGV[2] then
+  redis.call('SET', KEYS[1], value, 'KEEPTTL') -- a write, so that replicas are waited for again
   return {'grant', content}
 end
 if current == ARGV[1] then

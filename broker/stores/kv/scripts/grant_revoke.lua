@@ -6,6 +6,7 @@ if not value then
 end
 local state, code = string.match(value, '^(%u) (%S+) ')
 if state == 'D' then
+  redis.call('SET', KEYS[1], value, 'KEEPTTL') -- a write, so that replicas are waited for again
   return 0
 end
 if state == 'C' then

@@ -4,6 +4,7 @@ if redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4], 'NX') then
   return 1
 end
 if redis.call('GET', KEYS[2]) == ARGV[1] then
+  redis.call('PEXPIRE', KEYS[2], ARGV[2]) -- a write, so that replicas are waited for again
   return 1
 end
 return 0

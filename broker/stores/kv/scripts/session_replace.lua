@@ -7,7 +7,11 @@ if not value then
 end
 local digest = string.match(value, '^(%S+) ')
 if digest ~= ARGV[1] then
-  return digest == ARGV[4] and 1 or 0
+  if digest ~= ARGV[4] then
+    return 0
+  end
+  redis.call('PEXPIRE', KEYS[1], ARGV[3]) -- a write, so that replicas are waited for again
+  return 1
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1

@@ -1,5 +1,6 @@
 -- KEYS: value, memory of the last writer. ARGV: nonce, memory (ms), old value, new value, ttl (ms).
 if redis.call('GET', KEYS[2]) == ARGV[1] then
+  redis.call('PEXPIRE', KEYS[2], ARGV[2]) -- a write, so that replicas are waited for again
   return 1
 end
 if redis.call('GET', KEYS[1]) ~= ARGV[3] then

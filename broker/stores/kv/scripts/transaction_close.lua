@@ -4,8 +4,8 @@ if not value then
   return 0
 end
 local version, nonce = string.match(value, '^(%S+) (%S+) ')
-if version == 'F' then
-  return nonce == ARGV[1] and 1 or 0
+if version == 'F' and nonce ~= ARGV[1] then
+  return 0
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1

@@ -6,6 +6,7 @@ if not value then
 end
 local version, nonce = string.match(value, '^(%S+) (%S+) ')
 if nonce == ARGV[2] then
+  redis.call('PEXPIRE', KEYS[1], ARGV[4]) -- a write, so that replicas are waited for again
   return 1
 end
 if version ~= ARGV[1] then

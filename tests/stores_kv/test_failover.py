@@ -1,0 +1,188 @@
+"""A primary that is killed: what happens once still happens once, and the store is back without a hand."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+
+from broker.core.errors import Unavailable
+from broker.services.secrets import SecretVault
+from broker.stores.kv.grants import KvGrants
+from broker.stores.kv.redis import RedisKeyValue
+from broker.testing.clock import FixedClock
+from broker.testing.race import race
+from broker.testing.samples import a_grant
+from tests.kv_engines import ENGINES, LossyProxy
+from tests.kv_servers import Watched, cluster, until, watched
+
+HOUR = timedelta(hours=1)
+TICKETS = [f"ticket-{number}" for number in range(300)]
+
+
+@dataclass
+class Fallible:
+    """A store whose primary can be killed, and that gets another one by itself."""
+
+    url: str
+    kill: Callable[[], None]
+
+
+@contextlib.contextmanager
+def fallible(kind: str, engine: str) -> Iterator[Fallible]:
+    if kind == "sentinel":
+        with watched(engine) as servers:
+            yield Fallible(servers.url, servers.primary.kill)
+    else:
+        with cluster(engine, replicas=3) as nodes:
+            yield Fallible(nodes.url, nodes.nodes[0].kill)
+
+
+@pytest.fixture(params=ENGINES)
+def servers(request: pytest.FixtureRequest) -> Iterator[Watched]:
+    with watched(request.param) as servers:
+        yield servers
+
+
+@contextlib.contextmanager
+def connected(url: str) -> Iterator[RedisKeyValue]:
+    with contextlib.closing(RedisKeyValue.connect(url)) as kv:
+        yield kv
+
+
+@pytest.mark.parametrize(("kind", "engine"), [("sentinel", "redis"), ("sentinel", "valkey"), ("cluster", "redis")])
+def test_a_primary_is_killed_under_eight_who_take_and_nothing_is_taken_twice(kind: str, engine: str) -> None:
+    with fallible(kind, engine) as store, connected(store.url) as kv:
+        for ticket in TICKETS:
+            kv.put(ticket, ticket.encode(), HOUR)
+        taken: Counter[str] = Counter()
+        half_way, back = threading.Event(), threading.Event()
+
+        def greedy(number: int) -> None:
+            """Try every ticket; then, when the store is back, every ticket again."""
+            order = random.Random(number).sample(TICKETS, len(TICKETS))
+            for at, ticket in enumerate(order):
+                if at == len(order) // 8:
+                    half_way.set()
+                with contextlib.suppress(Unavailable):
+                    taken[ticket] += kv.take(ticket) is not None  # one at a time: the interpreter's lock
+            back.wait()
+            for ticket in order:
+                taken[ticket] += kv.take(ticket) is not None
+
+        threads = [threading.Thread(target=greedy, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        half_way.wait()
+        store.kill()
+        until(lambda: all(kv.put(f"new-{at}", b"", HOUR) for at in range(50)), "the store is back")
+        back.set()
+        for thread in threads:
+            thread.join()
+        assert max(taken.values()) == 1
+        assert sum(taken.values()) > len(TICKETS) // 8
+        assert all(kv.get(ticket) is None for ticket in TICKETS)
+
+
+def test_a_take_that_only_a_dead_primary_has_counts_as_failed(servers: Watched) -> None:
+    with connected(servers.url) as kv:
+        kv.put("ticket", b"ada", HOUR)
+        _replicated(servers)
+        servers.link.hold()
+        with pytest.raises(Unavailable, match="0 of 1 replicas"):
+            kv.take("ticket")
+        _fail_over(servers)
+        until(lambda: kv.get("ticket") == b"ada", "the replica has become the primary")
+        assert kv.take("ticket") == b"ada"
+        assert kv.take("ticket") is None
+
+
+def test_who_does_not_want_to_wait_for_replicas_has_it_taken_twice(servers: Watched) -> None:
+    """What the others guard against does happen."""
+    with connected(f"{servers.url}?replicas=0") as kv:
+        kv.put("ticket", b"ada", HOUR)
+        _replicated(servers)
+        servers.link.hold()
+        assert kv.take("ticket") == b"ada"
+        _fail_over(servers)
+        until(lambda: kv.take("ticket") == b"ada", "the ticket is back")
+
+
+def test_with_no_replica_left_there_is_nothing_to_wait_for(servers: Watched) -> None:
+    with connected(servers.url) as kv:
+        kv.put("1", b"", HOUR)
+        kv.put("2", b"", HOUR)
+        assert kv.take("1") == b""
+        servers.replica.kill()
+        until(lambda: "connected_slaves:0" in servers.primary.info("replication"), "the replica is missed")
+        assert kv.take("2") == b""
+        kv.put("3", b"", HOUR)
+    with connected(f"{servers.url}?replicas=1") as kv, pytest.raises(Unavailable, match="0 of 1 replicas"):
+        kv.take("3")
+
+
+@pytest.mark.parametrize("step", ["take", "put_absent", "swap", "redeem", "rotate"])
+def test_a_step_that_is_asked_for_again_waits_for_replicas_again(servers: Watched, step: str) -> None:
+    """Its answer was lost, so it is repeated, and changes nothing the second time: replicas still have not got it."""
+    proxy = LossyProxy(f"redis://127.0.0.1:{servers.primary.port}")
+    with connected(f"{proxy.url}?replicas=1") as kv:
+        clock = FixedClock()
+        grants = KvGrants(kv, SecretVault(bytes(range(32))), clock)
+        grant = a_grant(clock.now())
+        code, first, second = grants.code_for(grant.id, "r"), *(grants.refresh_for(grant.id, at) for at in "12")
+        kv.put("ticket", b"ada", HOUR)
+        grants.save_code(code, grant, HOUR)
+        if step == "rotate":
+            grants.redeem_code(code)
+            grants.start_refresh(grant, first)
+        steps: dict[str, Callable[[], object]] = {
+            "take": lambda: kv.take("ticket"),
+            "put_absent": lambda: kv.put("jti", b"", HOUR, only_if_absent=True),
+            "swap": lambda: kv.swap("ticket", b"ada", b"eve", HOUR),
+            "redeem": lambda: grants.redeem_code(code),
+            "rotate": lambda: grants.rotate_refresh(first, second),
+        }
+        _replicated(servers)
+        servers.link.hold()
+        try:
+            proxy.lose_next_answer()
+            with pytest.raises(Unavailable, match="0 of 1 replicas"):
+                steps[step]()
+            assert proxy.lost == 1
+        finally:
+            proxy.close()
+
+
+def _replicated(servers: Watched) -> None:
+    """Wait until the replica has everything."""
+
+    def offsets() -> tuple[str, str]:
+        told = servers.primary.info("replication"), servers.replica.info("replication")
+        return tuple(one.partition("master_repl_offset:")[2].split()[0] for one in told)  # type: ignore[return-value]
+
+    until(lambda: len(set(offsets())) == 1, "the replica has it")
+
+
+def _fail_over(servers: Watched) -> None:
+    servers.primary.kill()
+    until(servers.promoted, "the replica is promoted")
+
+
+def test_eight_threads_find_the_new_primary_of_a_dead_one(servers: Watched) -> None:
+    with connected(servers.url) as kv:
+        kv.put("kept", b"1", HOUR)
+        _replicated(servers)
+        servers.primary.kill()
+        until(servers.promoted, "the replica is promoted")
+
+        def get(_: int) -> bool:
+            until(lambda: kv.get("kept") == b"1", "the new primary is found")
+            return True
+
+        assert all(race(get, 8))
