@@ -127,7 +127,7 @@ States = dict[str, tuple[Page, Chrome]]
 
 
 def _login() -> States:
-    plain = LoginPage(connections=BUTTONS)
+    plain, both = LoginPage(connections=BUTTONS), LoginPage(ask_password=True, signup=True)
     pages: dict[str, Page] = {
         "first-visit": plain,
         "last-used": replace(plain, connections=(replace(GITHUB, last_used=True), GOOGLE, MICROSOFT)),
@@ -140,6 +140,14 @@ def _login() -> States:
         "throttled": replace(plain, error=LoginError.THROTTLED, retry_after=40, identifier="ada"),
         "reauthenticate": replace(plain, reauthenticate=True, identifier="ada"),
         "many-ways": replace(plain, connections=MANY, signup=True),
+        "both": both,
+        "both-remembered": replace(both, identifier="ada@acme.example", remembered=True),
+        "both-empty": replace(both, error=LoginError.EMPTY),
+        "both-malformed": replace(both, error=LoginError.MALFORMED, identifier="ada@"),
+        "both-mail-sent": replace(both, notice=LoginNotice.MAIL_SENT, sent=SENT, identifier=SENT.identifier),
+        "both-password-changed": replace(both, notice=LoginNotice.PASSWORD_CHANGED, identifier="ada"),
+        "both-reauthenticate": replace(both, reauthenticate=True, identifier="ada"),
+        "both-directory": replace(both, directory="Factory", identifiers=Identifiers.USERNAME),
         "buttons-only": LoginPage(ask_identifier=False, connections=BUTTONS),
         "email-only": LoginPage(identifiers=Identifiers.EMAIL, signup=True, remember=False),
         "username-only": LoginPage(identifiers=Identifiers.USERNAME),

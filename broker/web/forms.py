@@ -10,7 +10,9 @@ from broker.web.shield import ShieldedForm
 class LoginForm(ShieldedForm):
     form_name = "login"
     username = StringField()
+    password = StringField()
     remember = BooleanField()
+    forgot = StringField()
 
 
 class ConnectionForm(ShieldedForm):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint
 
 from broker.core.connection import LocalReset
-from broker.core.errors import Busy, ConnectionFailed, InvalidIdentifier, NotFound, Throttled
+from broker.core.errors import BrokerError, Busy, ConnectionFailed, InvalidIdentifier, NotFound, Throttled
 from broker.core.passwords import normalise
 from broker.core.policy import Step
 from broker.core.tenant import Tenant
@@ -98,6 +98,8 @@ def login_page(
         identifier=typed if typed is not None else transaction.identifier or device.identifier,
         identifiers=identifiers(tenant, password_one),
         ask_identifier=password_one is not None or any(one.domains for one in offered),
+        ask_password=password_one is not None and len(offered) == 1,
+        directory=elsewhere(current, password_one) if password_one is not None and len(offered) == 1 else "",
         connections=tuple(
             sorted(
                 (
@@ -141,7 +143,9 @@ def identifiers(tenant: Tenant, connection: str | None) -> Identifiers:
 def login_post(current: Visit) -> AnyReply:
     form = LoginForm.of(current)
     transaction = load(current)
-    typed = form.text("username").strip()
+    typed, forgot = form.text("username").strip(), bool(form.text("forgot"))
+    if not typed and forgot:
+        return go(current, "/forgot", tx=transaction.id)
     if not typed:
         return login_page(current, transaction, error=LoginError.EMPTY, typed="", status=422)
     try:
@@ -149,7 +153,11 @@ def login_post(current: Visit) -> AnyReply:
     except (InvalidIdentifier, NotFound):
         return login_page(current, transaction, error=LoginError.MALFORMED, typed=typed[:254], status=422)
     current.jar.remember(replace(current.device, identifier=typed[:254] if form["remember"].data else ""))
-    return follow(current, keep(current, transaction, following))
+    given, chosen = form.text("password"), following.transaction.connection
+    if given and not forgot and following.step is Step.SIGN_IN and takes_passwords(current, chosen or ""):
+        return _check_password(current, transaction, following.transaction, typed, given)
+    kept = keep(current, transaction, following)
+    return go(current, "/forgot", tx=transaction.id) if forgot else follow(current, kept)
 
 
 @views.post("/login/connection")
@@ -204,18 +212,23 @@ def password_page(
     current: Visit, transaction: Transaction, *, error: PasswordError | None = None, status: int = 200,
     retry_after: int = 0,
 ) -> Reply:  # fmt: skip
-    entry = current.tenant.connection(transaction.connection or "")
-    connection = current.runtime.sign_in.chosen(current.tenant, transaction)
-    local = isinstance(connection, LocalReset)
     content = PasswordPage(
         identifier=transaction.identifier or "",
-        connection="" if local or entry is None else entry.title,
+        connection=elsewhere(current, transaction.connection),
         reauthenticate=bool(transaction.session) and "login" in transaction.prompts,
         notice=LoginNotice.PASSWORD_CHANGED if transaction.notice == "password_changed" else None,
         error=error,
         retry_after=retry_after,
     )
     return page(current, content, tx=transaction.id, status=status, retry_after=retry_after)
+
+
+def elsewhere(current: Visit, id: str | None) -> str:
+    """The title of a connection whose passwords are not the tenant's own."""
+    entry = current.tenant.connection(id) if id is not None else None
+    if entry is None or isinstance(current.runtime.connection(current.tenant, entry.id), LocalReset):
+        return ""
+    return entry.title
 
 
 @often(views, "/login/password", "POST")
@@ -242,20 +255,29 @@ def _check_password(current: Visit, before: Transaction, transaction: Transactio
         following = current.runtime.sign_in.password(
             current.tenant, transaction, typed, normalise(given), current.origin
         )
-    except SignInRefused:
-        return password_page(current, transaction, error=PasswordError.WRONG, status=422)
-    except Throttled as wait:
-        return password_page(
-            current, transaction, error=PasswordError.THROTTLED, status=429, retry_after=wait.retry_after
-        )
-    except Busy as wait:
-        return password_page(current, transaction, error=PasswordError.BUSY, status=503, retry_after=wait.retry_after)
-    except ConnectionFailed:
-        return password_page(current, transaction, error=PasswordError.UNAVAILABLE, status=502)
+    except (SignInRefused, Throttled, Busy, ConnectionFailed) as problem:
+        # The page that says so goes on with what was typed. Who was faster may have it: both pages work.
+        if transaction is not before:
+            current.runtime.means.transactions.save(before, transaction)
+        return _not_now(current, transaction, problem)
     current.jar.keep_known_device(following.known_device or "")
     if following.step is not Step.ISSUE:
         keep(current, before, following)
     return follow(current, following)
+
+
+def _not_now(current: Visit, transaction: Transaction, problem: BrokerError) -> Reply:
+    """The password page, and why it is there again."""
+    match problem:
+        case Throttled():
+            error, status, wait = PasswordError.THROTTLED, 429, problem.retry_after
+        case Busy():
+            error, status, wait = PasswordError.BUSY, 503, problem.retry_after
+        case ConnectionFailed():
+            error, status, wait = PasswordError.UNAVAILABLE, 502, 0
+        case _:
+            error, status, wait = PasswordError.WRONG, 422, 0
+    return password_page(current, transaction, error=error, status=status, retry_after=wait)
 
 
 # --- Which account, and a password that must be changed -------------------------------------------------------------

@@ -132,9 +132,9 @@ class LoginError(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LoginPage(Page):
-    """Identifier first, connections as buttons.
+    """Identifier first, connections as buttons. Where passwords are the only way in, the password is asked here, too.
 
-    Forms: `login` POST /login (username, remember) · `connection` POST /login/connection (connection=<id>)
+    Forms: `login` POST /login (username, remember, password) · `connection` POST /login/connection (connection=<id>)
     · `resend` POST /forgot (username) when a mail was sent · `cancel` POST /login/cancel.
     Links: /forgot, /signup.
     """
@@ -147,6 +147,10 @@ class LoginPage(Page):
     identifiers: Identifiers = Identifiers.EITHER
     ask_identifier: bool = True
     """False where every connection is a button and no domain leads anywhere."""
+    ask_password: bool = False
+    """Every identifier leads to the same connection, and that one takes passwords."""
+    directory: str = ""
+    """Its title, where it is not the tenant's own directory: `Factory`."""
     connections: tuple[ConnectionButton, ...] = ()
     """In the order of the configuration; five are shown, the others under `More ways`."""
     forgot: bool = True

@@ -24,6 +24,18 @@
       setTimeout(() => delete form.dataset.sent, 8000);
     });
   }
+  // What was typed beside a password that somebody forgot goes along; in the form, since addresses are written down.
+  for (const link of page.querySelectorAll("[data-keep]")) {
+    const input = page.getElementById(link.dataset.keep);
+    link.addEventListener("click", (event) => {
+      if (!input.value || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      for (const secret of input.form.querySelectorAll("[autocomplete=current-password]")) secret.value = "";
+      input.form.insertAdjacentHTML("beforeend", '<input type="hidden" name="forgot" value="1">');
+      input.form.submit();
+    });
+  }
+
   // Back from the browser's cache: forms are fresh again.
   addEventListener("pageshow", () => page.querySelectorAll("form").forEach((form) => delete form.dataset.sent));
 

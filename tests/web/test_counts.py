@@ -59,8 +59,8 @@ class Visits:
         told = self.key_values.batch([("INFO", "stats")])[0].decode()
         return int(re.findall(r"total_reads_processed:(\d+)", told)[0])
 
-    def first_page(self) -> str:
-        return str(self.send("GET", f"/authorize?{urlencode(ASKED)}", 200).text)
+    def first_page(self, client: str = "demo") -> str:
+        return str(self.send("GET", f"/authorize?{urlencode(ASKED | {'client_id': client})}", 200).text)
 
     def submit(self, html: str, action: str, **fields: str) -> Any:
         form = html.partition(f'action="/t/acme{action}"')[2].partition("</form>")[0]
@@ -101,6 +101,9 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     servers = [EmbeddedValkey(tmp_path_factory.mktemp("kv")) for _ in range(2)]
     acme = ACME.replace(
         "[authorization_code, refresh_token]", "[authorization_code, refresh_token, client_credentials]"
+    )
+    acme = acme.replace(
+        "clients:\n", f"clients:\n  - {{client_id: only, redirect_uris: [{CALLBACK}], connections: [users]}}\n"
     )
     town = Town(tmp_path_factory.mktemp("town"), (servers[0].start(), servers[1].start()), acme=acme)
     town.broker.add("acme", email="ada@acme.test", username="ada")
@@ -150,6 +153,13 @@ def test_a_right_password_is_two_reads_of_the_database(visits: Visits) -> None:
     """The hash, then the person as they are after the hash was checked. Round trips: the login, the count of attempts,
     and the end of the login, which forgives them."""
     visits.code()
+    assert visits.cost == (2, 3)
+
+
+def test_identifier_and_password_on_one_page_cost_what_the_password_alone_does(visits: Visits) -> None:
+    """And the request that would ask for the password is not made."""
+    page = visits.submit(visits.first_page("only"), "/login", username="ada", password=PASSWORD)
+    assert "code=" in page.headers["Location"]
     assert visits.cost == (2, 3)
 
 

@@ -288,6 +288,19 @@ def test_who_does_not_consent_goes_back_to_the_app_which_says_so(demo: Demo, win
     assert "access_denied" in window.page.inner_text("main")
 
 
+def test_what_was_typed_beside_a_forgotten_password_goes_along(window: Window) -> None:
+    """Globex asks for both on one page; the link there is pressed after the identifier was typed."""
+    window.open_app("Sign in at Globex")
+    window.arrive("login")
+    assert hints(window) == [("text", "username webauthn"), ("password", "current-password")]
+    window.page.locator("input[autocomplete~=username]").fill("gustav@globex.test")
+    window.page.locator("input[autocomplete=current-password]").fill("some words that I do not remember")
+    window.follow("Don't remember your password?")
+    window.arrive("forgot")
+    assert window.page.locator("input[autocomplete=username]").input_value() == "gustav@globex.test"
+    assert window.blocked == []
+
+
 def test_password_managers_find_their_way(demo: Demo, window: Window) -> None:
     someone = demo.move_in("manfred")
     window.open_app()
