@@ -453,18 +453,15 @@ class Grants(Protocol):
         """A code of this grant; `random` is `Entropy.token(32)`."""
 
     def refresh_for(self, id: GrantId, random: str) -> str:
-        """A refresh token of this family, for `start_refresh` and `rotate_refresh`; `random` as above."""
+        """A refresh token of this family, for `redeem_code` and `rotate_refresh`; `random` as above."""
 
     def save_code(self, code: str, grant: Grant, ttl: timedelta) -> None: ...
 
-    def redeem_code(self, code: str) -> Grant | Reused | None:
+    def redeem_code(self, code: str, first: str | None = None) -> Grant | Reused | None:
         """The first caller gets the grant, and its family begins to live (until `grant.expires_at`).
 
-        Any other use kills the family.
+        `first` is its first refresh token; without one it never has any. Any other use kills the family.
         """
-
-    def start_refresh(self, grant: Grant, token: str) -> None:
-        """The first refresh token of a family."""
 
     def rotate_refresh(self, old: str, new: str) -> Grant | Reused | None:
         """`old` is replaced by `new`; an old one that comes again kills the family (RFC 9700 4.14.2)."""

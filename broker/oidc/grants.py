@@ -69,14 +69,10 @@ class Issuing:
             answer["scope"] = scope
         if grant is None or user is None:
             return answer
-        if message.successor is not None:
-            answer["refresh_token"] = message.successor
-        elif "refresh_token" in client.grant_types:
-            first = backing.grants.refresh_for(grant.id, backing.entropy.token(32))
-            backing.grants.start_refresh(grant, first)
-            answer["refresh_token"] = first
+        if message.next_refresh is not None:
+            answer["refresh_token"] = message.next_refresh
         if "openid" in scope.split():
-            refreshed = message.successor is not None
+            refreshed = isinstance(self, RefreshGrant)
             answer["id_token"] = tokens.id_token(backing, tenant, client, grant, user, access, refreshed=refreshed)
         return answer
 
@@ -96,11 +92,18 @@ class CodeGrant(Issuing, grants.AuthorizationCodeGrant):  # type: ignore[misc]
         return 303, None, {"Location": redirects.extend(redirect_uri, pairs)}
 
     def query_authorization_code(self, code: str, client: Any) -> Authorized | None:
-        """Take the code: one atomic step, not the look and delete of Authlib's examples, where all racers win."""
-        found = self.server.redeem(code, client.client)
+        """Take the code: one atomic step, not the look and delete of Authlib's examples, where all racers win.
+
+        The family begins with its first refresh token in that step; whatever fails after it ends the family.
+        """
+        first = None
+        if client.check_grant_type("refresh_token"):
+            backing = self.server.backing
+            first = backing.grants.refresh_for(tokens.family_of(code), backing.entropy.token(32))
+        found = self.server.redeem(code, first, client.client)
         if found is None:
             return None
-        self.request.redeemed = found
+        self.request.redeemed, self.request.next_refresh = found, first
         return Authorized(found) if self.server.fits(found, client.client) else None
 
     def delete_authorization_code(self, authorization_code: object) -> None:
@@ -131,7 +134,7 @@ class RefreshGrant(Issuing, grants.RefreshTokenGrant):  # type: ignore[misc]
         found = server.rotate(refresh_token, successor, self.relying_party)
         if found is None:
             return None
-        self.request.redeemed, self.request.successor = found, successor
+        self.request.redeemed, self.request.next_refresh = found, successor
         live = server.backing.live(found, server.backing.clock.now())
         return Authorized(found) if live else None
 

@@ -52,8 +52,8 @@ class Message(OAuth2Request):
         """The code that was made together with the session, for the answer to the app."""
         self.redeemed: Grant | None = None
         """The grant behind a code or refresh token that this request has used up."""
-        self.successor: str | None = None
-        """The refresh token that took the place of the one that came."""
+        self.next_refresh: str | None = None
+        """The refresh token for the answer: the first of its family, or the one that took the place of what came."""
         self.person: User | None = None
 
     @property

@@ -72,9 +72,9 @@ class Server(AuthorizationServer):
 
     # --- Codes and refresh tokens ---------------------------------------------------------------------------------
 
-    def redeem(self, code: str, by: Client) -> Grant | None:
-        """The grant of a code, for exactly one caller."""
-        return self._once(self.backing.grants.redeem_code(code), Action.CODE_REUSED, by)
+    def redeem(self, code: str, first: str | None, by: Client) -> Grant | None:
+        """The grant of a code, for exactly one caller; `first` is the refresh token that its family begins with."""
+        return self._once(self.backing.grants.redeem_code(code, first), Action.CODE_REUSED, by)
 
     def rotate(self, old: str, new: str, by: Client) -> Grant | None:
         """The grant of a refresh token, for exactly one caller."""

@@ -86,9 +86,9 @@ def read_access_token(backing: Backing, tenant: Tenant, token: str) -> AccessTok
     return AccessToken(claims) if "client_id" in claims and "jti" in claims else None
 
 
-def family_of(refresh_token: str) -> GrantId:
-    """The family that a refresh token says it is of. Proves nothing: the store checks the token itself."""
-    return GrantId(refresh_token.partition(".")[0])
+def family_of(token: str) -> GrantId:
+    """The family that a code or refresh token says it is of. Proves nothing: the store checks the token itself."""
+    return GrantId(token.partition(".")[0])
 
 
 def id_token(

@@ -51,18 +51,17 @@ class KvGrants:
         ends = epoch_milliseconds(grant.expires_at)
         return f"C {self._vault.digest(code)} {until}-{ends} ".encode() + encode(grant, without="id")
 
-    def redeem_code(self, code: str) -> Grant | Reused | None:
+    def redeem_code(self, code: str, first: str | None = None) -> Grant | Reused | None:
+        """Raises `ValueError` for a `first` that `refresh_for` did not make for the same family."""
         id, _, random = code.partition(".")
         if not random:
             return None
+        begins = "" if first is None else self._digest_of_new(GrantId(id), first)
         now = epoch_milliseconds(self._clock.now())
-        arguments: list[Part] = [self._vault.digest(code), now, self._kv.nonce(), milliseconds(REMEMBER_DEAD)]
+        arguments: list[Part] = [
+            self._vault.digest(code), now, self._kv.nonce(), milliseconds(REMEMBER_DEAD), begins,
+        ]  # fmt: skip
         return self._answer(id, self._kv.run(GRANT_REDEEM, [grant_key(id)], arguments))
-
-    def start_refresh(self, grant: Grant, token: str) -> None:
-        """Does nothing when the family is dead already. Raises `ValueError` for a token that was not made here."""
-        arguments: list[Part] = ["", self._digest_of_new(grant.id, token), milliseconds(REMEMBER_DEAD)]
-        self._kv.run(GRANT_REFRESH, [grant_key(grant.id)], arguments)
 
     def rotate_refresh(self, old: str, new: str) -> Grant | Reused | None:
         """Raises `ValueError` for a `new` that `refresh_for` did not make for the same family."""

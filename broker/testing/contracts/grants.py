@@ -39,9 +39,8 @@ class GrantsContract:
     @pytest.fixture
     def tokens(self, grants: Grants, grant: Grant, code: str) -> list[str]:
         """Refresh tokens of a family that lives; the first one is the current one."""
-        grants.redeem_code(code)
         tokens = [grants.refresh_for(grant.id, f"random-{n}") for n in range(4)]
-        grants.start_refresh(grant, tokens[0])
+        assert grants.redeem_code(code, tokens[0]) == grant
         return tokens
 
     def test_a_code_gives_its_grant_and_the_family_begins_to_live(
@@ -50,6 +49,16 @@ class GrantsContract:
         assert grants.find(grant.id) is None
         assert grants.redeem_code(code) == grant
         assert grants.find(grant.id) == grant
+
+    def test_a_family_begins_with_its_first_refresh_token_or_never_has_one(
+        self, grants: Grants, grant: Grant, code: str
+    ) -> None:
+        with pytest.raises(ValueError):
+            grants.redeem_code(code, grants.refresh_for(GrantId("other"), "random"))
+        assert grants.redeem_code(code) == grant, "a mistake used nothing up"
+        unissued = grants.refresh_for(grant.id, "random")
+        assert grants.peek_refresh(unissued) is None
+        assert not isinstance(grants.rotate_refresh(unissued, grants.refresh_for(grant.id, "next")), Grant)
 
     def test_a_code_that_comes_twice_kills_the_family(self, grants: Grants, grant: Grant, code: str) -> None:
         grants.redeem_code(code)
@@ -121,8 +130,6 @@ class GrantsContract:
         other = grants.refresh_for(GrantId("other"), "random")
         with pytest.raises(ValueError):
             grants.rotate_refresh(tokens[0], other)
-        with pytest.raises(ValueError):
-            grants.start_refresh(grant, other)
         assert grants.peek_refresh(tokens[0]) == grant
 
     def test_a_family_ends_when_its_time_is_over(
@@ -139,7 +146,7 @@ class GrantsContract:
         assert not grants.revoke(GrantId("unknown"))
         assert grants.find(grant.id) is None
         assert grants.rotate_refresh(tokens[0], tokens[1]) is None
-        grants.start_refresh(grant, tokens[1])
+        assert not isinstance(grants.redeem_code(code, tokens[1]), Grant)
         assert grants.peek_refresh(tokens[1]) is None
 
     def test_revoking_before_the_code_came_spends_the_code(self, grants: Grants, grant: Grant, code: str) -> None:
@@ -158,8 +165,7 @@ class GrantsContract:
         grant = a_grant(clock.now())
         code, token = grants.code_for(grant.id, "code"), grants.refresh_for(grant.id, "first")
         grants.save_code(code, grant, MINUTE)
-        grants.redeem_code(code)
-        grants.start_refresh(grant, token)
+        grants.redeem_code(code, token)
         assert grants.find_unless_revoked(grant.id, "jti-1") == grants.find(grant.id) == grant
         grants.revoke_token("jti-1", MINUTE)
         assert grants.find_unless_revoked(grant.id, "jti-1") is None
@@ -186,8 +192,7 @@ class GrantsContract:
             grant = a_grant(clock.now(), f"rotating-{number}")
             code, token = grants.code_for(grant.id, "random"), grants.refresh_for(grant.id, "first")
             grants.save_code(code, grant, MINUTE)
-            grants.redeem_code(code)
-            grants.start_refresh(grant, token)
+            grants.redeem_code(code, token)
             successors = [grants.refresh_for(grant.id, f"next-{n}") for n in range(CALLERS)]
             got = race(lambda n, old=token, new=successors: grants.rotate_refresh(old, new[n]))  # type: ignore[misc]
             assert got.count(grant) == 1

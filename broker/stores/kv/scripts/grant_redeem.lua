@@ -1,7 +1,8 @@
--- KEYS: grant. ARGV: digest of the code, now (ms), nonce, how long at most to remember a dead family (ms).
+-- KEYS: grant. ARGV: digest of the code, now (ms), nonce, how long at most to remember a dead family (ms),
+-- digest of the family's first refresh token ('' for none).
 -- A grant is "<state> <digest of its code> <detail> <content>"; state and detail:
 --   C  its code waits; until when (ms), and when the family ends (ms), joined by a dash
---   L  alive; "<nonce of the redeemer>:<digest of the current refresh token>", the latter empty before the first
+--   L  alive; "<nonce of the redeemer>:<digest of the current refresh token>", the latter empty when there is none
 --   D  dead; "reused" or "revoked"
 local value = redis.call('GET', KEYS[1])
 if not value then
@@ -23,7 +24,8 @@ if state == 'C' then
     redis.call('DEL', KEYS[1])
     return false
   end
-  redis.call('SET', KEYS[1], 'L ' .. code .. ' ' .. ARGV[3] .. ': ' .. content, 'PX', string.format('%.0f', ttl))
+  local alive = 'L ' .. code .. ' ' .. ARGV[3] .. ':' .. ARGV[5] .. ' ' .. content
+  redis.call('SET', KEYS[1], alive, 'PX', string.format('%.0f', ttl))
   return {'grant', content}
 end
 if state == 'L' then

@@ -1,4 +1,4 @@
--- KEYS: grant. ARGV: digest of the token that is presented ('' to start), digest of its successor,
+-- KEYS: grant. ARGV: digest of the token that is presented, digest of its successor,
 -- how long at most to remember a dead family (ms). See grant_redeem.lua for the states.
 local value = redis.call('GET', KEYS[1])
 if not value then
@@ -20,9 +20,6 @@ end
 if current == ARGV[1] then
   redis.call('SET', KEYS[1], 'L ' .. code .. ' ' .. nonce .. ':' .. ARGV[2] .. ' ' .. content, 'KEEPTTL')
   return {'grant', content}
-end
-if ARGV[1] == '' then
-  return false
 end
 local ttl = math.min(redis.call('PTTL', KEYS[1]), tonumber(ARGV[3]))
 redis.call('SET', KEYS[1], 'D ' .. code .. ' reused ', 'PX', string.format('%.0f', math.max(ttl, 1)))
