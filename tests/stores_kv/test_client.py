@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from broker.core.attempts import Limit
+from broker.core.attempts import Delay
 from broker.core.errors import ConfigurationError, Unavailable
 from broker.core.values import Grant
 from broker.services.secrets import SecretVault
@@ -116,17 +116,17 @@ def test_every_step_of_a_login_survives_a_lost_answer(kv: RedisKeyValue, proxy: 
 def test_what_rides_along_is_done_in_the_same_round_trip(kv: RedisKeyValue) -> None:
     clock = FixedClock()
     transactions, throttle = KvTransactions(kv, clock), KvThrottle(kv, clock, f"{int(clock.now().timestamp())}.m")
-    once = Limit("account:ada", 1, MINUTE)
+    once = Delay("account:ada", 1, MINUTE, MINUTE, MINUTE)
     started = a_transaction(clock.now())
     transactions.open(started)
-    assert not throttle.charge(once)
-    assert throttle.charge(once)
+    receipt = throttle.charge(once).receipt
+    assert throttle.charge(once).wait
     noted = started.note("noted")
     assert transactions.save(started, noted)  # from here on the server knows the script
     reads = _reads(kv)
-    assert transactions.save(noted, noted.note("again"), also=[throttle.clearing(once.key)])
+    assert transactions.save(noted, noted.note("again"), also=[throttle.forgiving(receipt)])
     assert _reads(kv) - reads == 2  # one is the question
-    assert not throttle.charge(once)
+    assert not throttle.charge(once).wait
 
 
 def _reads(kv: RedisKeyValue) -> int:

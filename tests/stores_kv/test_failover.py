@@ -16,6 +16,7 @@ from broker.core.errors import Unavailable
 from broker.services.secrets import SecretVault
 from broker.stores.kv.grants import KvGrants
 from broker.stores.kv.redis import RedisKeyValue
+from broker.stores.kv.scripts import BY_SHA
 from broker.testing.clock import FixedClock
 from broker.testing.race import race
 from broker.testing.samples import a_grant
@@ -135,6 +136,8 @@ def test_a_step_that_is_asked_for_again_waits_for_replicas_again(servers: Watche
         clock = FixedClock()
         grants = KvGrants(kv, SecretVault(bytes(range(32))), clock)
         grant = a_grant(clock.now())
+        for script in BY_SHA.values():
+            kv.everywhere("SCRIPT", "LOAD", script.text)
         code, first, second = grants.code_for(grant.id, "r"), *(grants.refresh_for(grant.id, at) for at in "12")
         kv.put("ticket", b"ada", HOUR)
         grants.save_code(code, grant, HOUR)
