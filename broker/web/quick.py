@@ -12,7 +12,7 @@ _PLACES = {
         ["authorize", "continue", "login", "password", "account", "must-change", "consent", "forgot", "signup", "done",
          "change-password", "userinfo", "jwks", "openid-configuration", "oauth-authorization-server", "healthz"]
     ),
-    "POST": frozenset(["token", "userinfo", "introspect", "login"]),
+    "POST": frozenset(["token", "userinfo", "introspect"]),
 }  # fmt: skip
 """By the last part of the path: tenants lie below `/t/<tenant>`, or at the root of a host of their own."""
 
