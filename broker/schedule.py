@@ -35,6 +35,7 @@ FIRST_RETRY = timedelta(seconds=2)
 LONGEST_RETRY = timedelta(hours=1)
 GIVE_UP = timedelta(days=2)
 MAINTENANCE = timedelta(minutes=1)
+RESETS = frozenset({MailKind.RESET, MailKind.RESET_ELSEWHERE})
 SEALING = timedelta(seconds=1)
 """How long a row of the audit log waits for its place in the chain."""
 KEPT = timedelta(days=30)
@@ -169,6 +170,9 @@ class Worker:
             except ServerDown as error:
                 down[address] = error.detail
                 raise
+            if job.payload.get("kind") in RESETS:
+                log.info("reset.sent", reference=job.payload.get("reference", ""), tenant=job.tenant,
+                         connection=job.payload.get("connection", ""), mail=job.payload["kind"])  # fmt: skip
         with runtime.database.writing() as work:
             work.outbox.done(job.id, runtime.clock.now())
 

@@ -15,6 +15,7 @@ import structlog
 
 from broker import registry, resources
 from broker.core.connection import Connection
+from broker.core.happenings import EVENTS
 from broker.core.ports import (
     Blocklist,
     Clock,
@@ -31,8 +32,10 @@ from broker.core.ports import (
     UpstreamClients,
     Vault,
 )
+from broker.core.story import Story
 from broker.core.tenant import Branding, Settings, Tenant
 from broker.core.values import ConnectionId, TenantId
+from broker.core.watching import Stories
 from broker.flows.accounts import Accounts
 from broker.flows.desk import Desk
 from broker.flows.guard import Guard
@@ -91,6 +94,7 @@ class Engines:
     grants: Grants
     logins: Logins
     throttle: Throttle
+    stories: Stories
     ping: Callable[[], None]
     """Raises `Unavailable` when the key-value store does not answer."""
     close: Callable[[], None] = field(default=lambda: None)
@@ -200,13 +204,18 @@ class Runtime:
             found = self._transports[url] = open_transport(url, Path(self.settings.root))
         return found
 
-    def log(self, event: str, reference: str, **facts: str) -> None:
-        """One JSON line. Facts never hold a secret."""
-        self._log.info(event, reference=reference, **facts)
+    def log(self, event: str, reference: str, **facts: str | int) -> None:
+        """One JSON line, as loud as core/happenings says. Facts never hold a secret; empty ones are left out."""
+        said = {name: value for name, value in facts.items() if value != ""}
+        getattr(self._log, EVENTS[event].level)(event, reference=reference, **said)
 
     def log_exception(self, reference: str, error: Exception) -> None:
         # As text, and without the values of variables: a host application's renderer might print those.
         self._log.error("internal", reference=reference, traceback="".join(traceback.format_exception(error)))
+
+    def keep(self, story: Story) -> None:
+        """For `homerealm explain`."""
+        self.engines.stories.keep(story)
 
     def close(self) -> None:
         self.engines.close()
@@ -311,6 +320,7 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
     from broker.stores.kv.logins import KvLogins
     from broker.stores.kv.redis import RedisKeyValue
     from broker.stores.kv.sessions import KvSessions
+    from broker.stores.kv.stories import KvStories
     from broker.stores.kv.throttle import KvThrottle
     from broker.stores.kv.transactions import KvTransactions
     from broker.stores.sql.database import SqlDatabase
@@ -330,8 +340,11 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
         hasher = ours.enter_context(closing(Argon2Hasher()))
     transactions, sessions, grants = KvTransactions(kv, clock), KvSessions(kv, vault, clock), KvGrants(kv, vault, clock)
 
+    stories = KvStories(kv, clock)
+
     def close() -> None:
         ours.close()
+        stories.close()
         kv.close()
         database.close()
         release()
@@ -351,6 +364,7 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
         grants=grants,
         logins=KvLogins(kv, vault, clock, entropy),
         throttle=KvThrottle(kv, clock, database.marker()),
+        stories=stories,
         ping=kv.ping,
         close=close,
     )

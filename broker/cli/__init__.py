@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Command] = {
     "tenant": Command("broker.cli.config:tenant", "Tenants and their environments."),
     "user": Command("broker.cli.user:user", "One user: add, show, block, send a reset, ..."),
     "keys": Command("broker.cli.keys:keys", "Signing keys."),
+    "explain": Command("broker.cli.explain:explain", "Why a page said no: the story behind its reference."),
     "audit": Command("broker.cli.audit:audit", "Who changed what, and whether the log is whole."),
 }
 

@@ -9,8 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any, NewType, Protocol
 
 from broker.core.attempts import Delay, Demand, Limit, Verdict, Watch
-from broker.core.chain import Mark, Record
-from broker.core.events import Event
 from broker.core.mail import Job
 from broker.core.tenant import Tenant
 from broker.core.ticket import Purpose, RedeemedTicket, Ticket
@@ -27,6 +25,7 @@ from broker.core.values import (
     User,
     UserId,
 )
+from broker.core.watching import Audit
 
 # --- The world ---------------------------------------------------------------------------------------------------
 
@@ -234,44 +233,6 @@ class Outbox(Protocol):
 
     def sweep(self, before: datetime) -> int:
         """Remove jobs done before then, and notes older than that; dead jobs stay. Returns how many."""
-
-
-class Audit(Protocol):
-    """What happened. Rows are added, and sealed into a chain by the worker (core/chain); none is ever changed."""
-
-    def write(self, event: Event) -> None: ...
-
-    def read(self, directory: DirectoryId, *, target: str | None = None, limit: int = 100) -> list[Event]: ...
-
-    def search(
-        self,
-        *,
-        directory: str | None = None,
-        target: str | None = None,
-        reference: str | None = None,
-        since: datetime | None = None,
-        after: int = 0,
-        limit: int = 100,
-    ) -> list[Record]:
-        """Newest first; `after` is a row's number. For operators: rows of newer releases are shown as well."""
-
-    def unsealed(self) -> bool:
-        """Whether there are rows that are not in the chain yet."""
-
-    def seal(self, limit: int = 500) -> Mark | None:
-        """Take the oldest unsealed rows into the chain. Returns its new end; None when there was nothing to do.
-
-        However many workers seal, there is one chain.
-        """
-
-    def chained(self, after: int = 0, limit: int = 1000) -> list[Record]:
-        """Sealed rows by place, from the one behind `after` on."""
-
-    def ends(self) -> tuple[Mark, Mark | None]:
-        """Where the chain begins, and where it ends (None: nothing was sealed yet)."""
-
-    def forget(self, place: int) -> int:
-        """Remove everything up to this place, which was archived. The rest still verifies. Raises `LookupError`."""
 
 
 class Consents(Protocol):

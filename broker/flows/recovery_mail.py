@@ -109,6 +109,7 @@ class RecoveryMail:
             "link": f"{tenant.issuer}/{path}?{urlencode({'ticket': secret})}",
             "expires_at": (now + tenant.rules.reset.lifetime).isoformat(),
             "username": user.username or "",
+            "connection": user.connection or "",
         }
         work.outbox.put(mail_job(self.means, tenant, kind, user.email, user.label, how, facts))
         work.audit.write(Event(now, tenant.directory, occasion.by, Action.RESET_SENT, user.id, {"mail": kind.value},
@@ -153,6 +154,7 @@ class RecoveryMail:
         query = {name: value for name, value in query.items() if value}
         facts = {
             "provider": entry.title if entry else identity.connection,
+            "connection": identity.connection,
             "link": f"{tenant.issuer}/forgot/elsewhere?{urlencode(query)}",
         }
         work.outbox.put(mail_job(self.means, tenant, MailKind.RESET_ELSEWHERE, user.email, user.label, how, facts))

@@ -14,6 +14,7 @@ from broker.web.headers import security_headers
 from broker.web.pages import App, Chrome, Page
 from broker.web.reply import HTML, AnyReply, Reply, see_other
 from broker.web.shield import token
+from broker.web.telling import refuse
 from broker.web.visit import Visit
 
 STEP_PATHS = {
@@ -118,8 +119,9 @@ def upstream_failed(current: Visit, transaction: Transaction, failure: Exception
     code = getattr(failure, "code", "")
     notice = _UPSTREAM_NOTICES.get(code, "upstream_failed")
     title = transaction.connection or ""
-    current.runtime.log("connection.failed", current.reference, tenant=current.tenant.id, connection=title, code=code,
-                        detail=getattr(failure, "detail", ""))  # fmt: skip
+    refuse(current, "connection.failed", code, getattr(failure, "status", 502),
+        detail=getattr(failure, "detail", ""), transaction=transaction,
+    )  # fmt: skip
     flow.keep(transaction, transaction.forget_choice(f"{notice}:{title}:{current.reference}"))
     return go(current, "/login", tx=transaction.id)
 
@@ -134,6 +136,8 @@ _UPSTREAM_NOTICES = {
 def issue(current: Visit, following: Next, *, stored: bool = True) -> AnyReply:
     """The end of a login: session cookie, and the app's own address with a code."""
     done = current.runtime.sign_in.finish(current.tenant, following, current.visitor, stored=stored)
+    current.runtime.log("login.finished", current.reference, tenant=current.tenant.id, client=done.client.client_id,
+                        connection=done.session.identity.connection, user=done.user.id)  # fmt: skip
     if done.secret:
         current.jar.sign_in(done.secret)
         current.jar.remember_connection(done.session.identity.connection)

@@ -55,6 +55,8 @@ def begin(current: Visit, client: Client, parameters: dict[str, str]) -> AnyRepl
     following = flow.begin(current.tenant, client, parameters, current.visitor, current.runtime.settings.version)
     if "none" in following.transaction.prompts and following.step is not Step.ISSUE:
         error = following.check.error if following.check else "login_required"
+        current.runtime.log("login.refused", current.reference, code=error, tenant=current.tenant.id,
+                            client=client.client_id)  # fmt: skip
         return away(current.runtime.provider.refuse(current.tenant, parameters, error))
     hint = parameters.get("screen_hint")
     if following.step is Step.ISSUE and hint != "reset":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
 from flask import Response, g, request
 from werkzeug.exceptions import HTTPException
@@ -15,6 +14,7 @@ from broker.web.headers import security_headers
 from broker.web.pages import Chrome
 from broker.web.pages_error import ErrorPage, WayOut
 from broker.web.protocol import error_for_programs
+from broker.web.telling import tell
 from broker.web.visit import Visit, house
 
 if TYPE_CHECKING:
@@ -38,14 +38,15 @@ def register(target: Flask | Blueprint) -> None:
 
 def broker_error(error: BrokerError) -> Response:
     retry = error.retry_after if isinstance(error, (Throttled, Busy)) else 5 if isinstance(error, Unavailable) else 0
-    if error.status >= 500:
-        _log(error.code, detail=error.detail, error=type(error).__name__)
+    _tell(error.status, error.code, error.detail, type(error).__name__)
     return answer(error.status, error.code, error.detail if error.status < 500 else "", retry)
 
 
 def http_error(error: HTTPException) -> Response:
     status = error.code or 500
-    response = answer(status, _HTTP_CODES.get(status, f"http.{status}"))
+    code = _HTTP_CODES.get(status, f"http.{status}")
+    _tell(status, code)
+    response = answer(status, code)
     if status == 405 and (allowed := error.get_headers()):
         for name, value in allowed:
             if name == "Allow":
@@ -56,6 +57,7 @@ def http_error(error: HTTPException) -> Response:
 def unexpected(error: Exception) -> Response:
     """A bug of ours. The traceback goes to the log; the page has the reference to find it by."""
     house().runtime.log_exception(_reference(), error)
+    _tell(500, "internal", error=type(error).__name__)
     return answer(500, "internal")
 
 
@@ -136,7 +138,8 @@ def _reference() -> str:
     return str(g.homerealm_reference)
 
 
-def _log(code: str, **facts: str) -> None:
-    current = _visit()
-    tenant = current.tenant.id if current else ""
-    house().runtime.log(code, _reference(), tenant=tenant, path=urlsplit(request.path).path, **facts)
+def _tell(status: int, code: str, detail: str = "", error: str = "") -> None:
+    event = {429: "attempts.throttled"}.get(status) or ("request.failed" if status >= 500 else "request.refused")
+    if code == "service.busy":
+        event = "service.busy"
+    tell(house().runtime, _visit(), request.environ, _reference(), event, code, status, detail=detail, error=error)

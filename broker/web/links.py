@@ -9,7 +9,7 @@ from flask import Blueprint
 
 from broker.core.errors import Busy, PageExpired, Throttled
 from broker.core.tenant import AfterReset
-from broker.core.ticket import Purpose, TicketState
+from broker.core.ticket import Purpose, Ticket, TicketState
 from broker.core.transaction import Transaction
 from broker.flows.passwords import PasswordRefused
 from broker.flows.redemption import LinkRefused, Opened, Redeemed
@@ -18,6 +18,7 @@ from broker.web.forms import ResetForm
 from broker.web.new_password import different, field, refused
 from broker.web.pages import NewPasswordError
 from broker.web.pages_recovery import LinkProblemPage, ResetDonePage, ResetPage, WhyNewPassword
+from broker.web.telling import refuse
 from broker.web.visit import Visit, visit
 
 if TYPE_CHECKING:
@@ -70,7 +71,15 @@ def opened(purpose: Purpose) -> AnyReply:
     found = current.runtime.redemption.open(current.tenant, secret, purpose) if secret else Opened(TicketState.MANGLED)
     if found.state is not TicketState.VALID or found.user is None:
         return problem(current, found, purpose)
+    _say(current, "reset.opened", purpose, found.ticket)
     return form_page(current, found, purpose)
+
+
+def _say(current: Visit, event: str, purpose: Purpose, ticket: Ticket | None) -> None:
+    current.runtime.log(
+        event, current.reference, purpose=purpose.value, tenant=current.tenant.id,
+        connection=str(ticket.connection or "") if ticket else "", client=str(ticket.client or "") if ticket else "",
+    )  # fmt: skip
 
 
 def _secret(current: Visit, purpose: Purpose) -> str:
@@ -100,6 +109,8 @@ def form_page(
 def problem(current: Visit, found: Opened, purpose: Purpose, *, typing: bool = False) -> Reply:
     """Why a link does not work, and what to do. Says nothing about any account."""
     ticket = found.ticket
+    refused_with = f"ticket.{found.state}"
+    refuse(current, "reset.refused", refused_with, LinkRefused(found).status)
     ended = {
         TicketState.EXPIRED: ticket.expires_at if ticket else None,
         TicketState.USED: ticket.used_at if ticket else None,
@@ -136,10 +147,13 @@ def reset_post() -> AnyReply:
         found = flow.open(current.tenant, secret, purpose)
         return form_page(current, found, purpose, errors=refused(refusal), status=422)
     except (Busy, Throttled) as wait:
+        event = "service.busy" if isinstance(wait, Busy) else "attempts.throttled"
+        refuse(current, event, wait.code, wait.status)
         found = flow.open(current.tenant, secret, purpose)
         return form_page(current, found, purpose, status=wait.status, busy=True, retry_after=wait.retry_after)
     current.jar.drop_link()
     current.know_device(done.user)
+    _say(current, "reset.done", purpose, done.ticket)
     return home(current, done)
 
 

@@ -40,6 +40,7 @@ from broker.web.pages import (
     Sent,
 )
 from broker.web.pages_recovery import MustChangePage
+from broker.web.telling import refuse
 from broker.web.visit import Visit, visit
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def login(current: Visit) -> AnyReply:
     if following.step in (Step.CHOOSE_CONNECTION, Step.SIGN_IN):
         return login_page(current, transaction)
     if following.step is Step.BLOCKED:
+        refuse(current, "login.refused", "user.blocked", 403, transaction=transaction,
+             user=following.user)  # fmt: skip
         blocked = following.transaction.reauthenticate().note("blocked")
         current.runtime.sign_in.keep(transaction, blocked)
         return login_page(current, blocked, status=403)
@@ -270,13 +273,14 @@ def _not_now(current: Visit, transaction: Transaction, problem: BrokerError) -> 
     """The password page, and why it is there again."""
     match problem:
         case Throttled():
-            error, status, wait = PasswordError.THROTTLED, 429, problem.retry_after
+            event, error, status, wait = "attempts.throttled", PasswordError.THROTTLED, 429, problem.retry_after
         case Busy():
-            error, status, wait = PasswordError.BUSY, 503, problem.retry_after
+            event, error, status, wait = "service.busy", PasswordError.BUSY, 503, problem.retry_after
         case ConnectionFailed():
-            error, status, wait = PasswordError.UNAVAILABLE, 502, 0
+            event, error, status, wait = "connection.failed", PasswordError.UNAVAILABLE, 502, 0
         case _:
-            error, status, wait = PasswordError.WRONG, 422, 0
+            event, error, status, wait = "login.refused", PasswordError.WRONG, 422, 0
+    refuse(current, event, problem.code, status, detail=problem.detail, transaction=transaction)
     return password_page(current, transaction, error=error, status=status, retry_after=wait)
 
 

@@ -183,7 +183,10 @@ def _failed(runtime: Runtime, tenant: str, path: str, error: Exception) -> Reply
         return _refused(runtime, 500, "internal", reference)
     detail = error.detail
     if error.status >= 500:
-        runtime.log(error.code, reference, tenant=tenant, path=path, detail=detail, error=type(error).__name__)
+        runtime.log(
+            "request.failed", reference, code=error.code, status=error.status, tenant=tenant, path=path, detail=detail,
+            error=type(error).__name__,
+        )  # fmt: skip
         detail = ""
     reply = _refused(runtime, error.status, error.code, reference, detail)
     retry = error.retry_after if isinstance(error, (Throttled, Busy)) else 0

@@ -18,6 +18,7 @@ from broker.web.answers import away, go, page, upstream_failed
 from broker.web.forms import ElsewhereForm, ForgotForm
 from broker.web.login import identifiers
 from broker.web.pages_recovery import ForgotError, ForgotPage, ResetElsewherePage, WhyElsewhere
+from broker.web.telling import refuse
 from broker.web.visit import Visit, visit
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def forgot_post() -> AnyReply:
     except InvalidIdentifier:
         return forgot_page(current, transaction, error=ForgotError.MALFORMED, typed=typed[:254], status=422)
     except Throttled as wait:
+        refuse(current, "attempts.throttled", wait.code, wait.status)
         return forgot_page(
             current, transaction, error=ForgotError.THROTTLED, typed=typed, status=429, retry_after=wait.retry_after
         )
@@ -129,6 +131,7 @@ def forgot_post() -> AnyReply:
         return go(current, "/forgot/elsewhere", connection=answer.connection.id, tx=login.id)
     ready = login.reauthenticate() if login.identity is not None else login.forget_choice()
     flow.keep(login, ready.note("mail_sent", typed))
+    _count(current, "reset.asked", login)
     return go(current, "/login", tx=login.id)
 
 
@@ -177,8 +180,14 @@ def _login_for_client(current: Visit, client: Client | None) -> Transaction:
     return current.runtime.sign_in.keep(opened, led)
 
 
+def _count(current: Visit, event: str, login: Transaction, connection: str = "") -> None:
+    """A step on the way to a new password. Who it is for is nobody's business but the worker's."""
+    current.runtime.log(event, current.reference, tenant=current.tenant.id, client=login.client, connection=connection)
+
+
 def elsewhere_page(current: Visit, transaction: Transaction, connection: str, why: WhyElsewhere) -> Reply:
     found = current.runtime.recovery.elsewhere(current.tenant, connection, transaction.identifier)
+    _count(current, "reset.elsewhere", transaction, connection)
     return page(
         current,
         ResetElsewherePage(

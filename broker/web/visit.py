@@ -106,6 +106,8 @@ class Visit:
     """The request as the web server gave it (PEP 3333)."""
     client: Client | None = field(default=None)
     """The app behind this page: decides `form-action`, and whose name is shown."""
+    transaction: Transaction | None = field(default=None)
+    """The login that this request is a part of, as it was read: for the story of what goes wrong."""
 
     def belongs_to(self, transaction: Transaction) -> None:
         """From here on this request is about a login: the configuration is the one that it began with.
@@ -114,7 +116,7 @@ class Visit:
         Raises `PageExpired` when the app, or the address that it is to be sent back to, is not configured any more.
         """
         live, client = self.tenant, self.tenant.client(transaction.client)
-        self.client = client
+        self.client, self.transaction = client, transaction
         if transaction.config_version == self.runtime.settings.version:
             return
         uri = transaction.request.get("redirect_uri", "")

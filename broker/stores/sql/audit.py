@@ -60,7 +60,7 @@ _PUT = insert(meta)
 
 
 class SqlAudit:
-    """Implements `broker.core.ports.Audit`."""
+    """Implements `broker.core.watching.Audit`."""
 
     def __init__(self, statements: Statements, vault: Vault) -> None:
         self._statements = statements

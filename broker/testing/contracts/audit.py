@@ -1,4 +1,4 @@
-"""What an audit log has to do (`broker.core.ports.Audit`)."""
+"""What an audit log has to do (`broker.core.watching.Audit`)."""
 
 from __future__ import annotations
 
