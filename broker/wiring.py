@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 
 KEY_VALUE_URL = "HOMEREALM_KEY_VALUE_URL"
 """Set by the supervisor for its children: where the embedded store listens."""
+NO_UPGRADE = "HOMEREALM_NO_UPGRADE"
+"""Set to anything: the tables are upgraded by `homerealm db upgrade` alone."""
 CONFIG = "HOMEREALM_CONFIG"
 
 
@@ -329,8 +331,10 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
     entropy = entropy or SystemEntropy()
     vault = SecretVault(settings.secret_key, settings.other_secret_keys)
     database = SqlDatabase(settings.database, clock, entropy, vault)
-    if upgrade:
+    if upgrade and not environ.get(NO_UPGRADE):
         database.upgrade()
+    else:
+        database.check()
     url, release = _key_value(settings, environ)
     kv = RedisKeyValue.connect(url)
     ours = ExitStack()

@@ -7,9 +7,32 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.engines import PAIRS, Pair
 from tests.servers import Homerealm, homerealm
 
+FIRST = "sqlite-valkey"
 PASSWORD = "a long sentence that ada remembers"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engines", choices=PAIRS, default=FIRST, help="what the tests that open stores stand on")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The second pair is for what touches an engine."""
+    second = config.getoption("--engines") != FIRST
+    wanted, left = [], []
+    for item in items:
+        (left if second and "engines" not in getattr(item, "fixturenames", ()) else wanted).append(item)
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = wanted
+
+
+@pytest.fixture(scope="session")
+def engines(pytestconfig: pytest.Config) -> Pair:
+    """What this run stands on. Whoever opens stores asks for it (tests/engines.py)."""
+    return PAIRS[pytestconfig.getoption("--engines")]
 
 
 SKIPPED = "skipped, although CI is set: "
@@ -34,9 +57,9 @@ def pytest_make_collect_report(collector: pytest.Collector):
 
 
 @pytest.fixture(scope="session")
-def homerealm_server() -> Iterator[Homerealm]:
+def homerealm_server(engines: Pair) -> Iterator[Homerealm]:
     """`homerealm serve` on a free port: tenant `acme` with the user `ada` and her `PASSWORD`. One per worker."""
-    with homerealm() as server:
+    with homerealm(engines=engines) as server:
         server.add_user("ada", PASSWORD)
         with server.serving():
             yield server

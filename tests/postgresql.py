@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -31,6 +32,8 @@ OPTIONS = {
     "log_min_messages": "fatal",
     "timezone": "Asia/Kathmandu",  # not ours: who relies on it is found
 }
+PASSING = 40
+"""Databases of tests that are kept: more than one test opens. Each takes 8 MB."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -44,6 +47,7 @@ class Postgres:
         self._user = servant() if os.getuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count()
+        self._passing: deque[str] = deque()
         if self._user:
             os.chown(self._folder, self._user.pw_uid, self._user.pw_gid)
         self._run("initdb", "-D", self._data, "-U", "homerealm", "-A", "trust", "-E", "UTF8", "--no-sync",
@@ -94,9 +98,13 @@ class Postgres:
     def socket(self) -> Path:
         return self._folder / ".s.PGSQL.5432"
 
-    def database(self, template: str = "template0") -> str:
-        """The address of a new database."""
+    def database(self, template: str = "template0", *, lasting: bool = False) -> str:
+        """The address of a new database, for one test. `lasting`: for as many as the server lives."""
         name = f"test{next(self._numbers)}"
+        if not lasting:
+            self._passing.append(name)
+        if len(self._passing) > PASSING:
+            self.execute(f"DROP DATABASE {self._passing.popleft()} WITH (FORCE)")
         self.execute(f'CREATE DATABASE {name} TEMPLATE "{template}" STRATEGY file_copy')
         return self.url(name)
 

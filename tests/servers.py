@@ -15,6 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, create_engine
+
+from broker.stores.sql.engine import parse_url
+
+if TYPE_CHECKING:
+    from tests.engines import Pair
 
 ROOT = Path(__file__).parents[1]
 
@@ -114,8 +122,8 @@ def stop(process: subprocess.Popen[bytes], seconds: float = 10) -> int:
 
 BROKER_YAML = """\
 base_url: http://localhost:{port}
-database: sqlite:///var/homerealm.db
-key_value: embedded
+database: {database}
+key_value: {key_value}
 secret_key_file: var/secret.key
 mail: {{from: "Homerealm <no-reply@localhost>", transport: "maildir:var/mail"}}
 egress: {{allow: [127.0.0.0/8, "::1/128"]}}
@@ -136,6 +144,8 @@ class Homerealm:
 
     folder: Path
     port: int
+    database: str = "sqlite:///var/homerealm.db"
+    key_value: str = "embedded"
     process: subprocess.Popen[bytes] | None = None
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -162,9 +172,19 @@ class Homerealm:
     def configure(self, tenants: Mapping[str, str], broker: str = BROKER_YAML) -> None:
         """Write the configuration: YAML by tenant."""
         (self.config / "tenants").mkdir(parents=True, exist_ok=True)
-        (self.config / "broker.yaml").write_text(broker.format(port=self.port))
+        (self.config / "broker.yaml").write_text(
+            broker.format(port=self.port, database=self.database, key_value=self.key_value)
+        )
         for tenant, text in tenants.items():
             (self.config / "tenants" / f"{tenant}.yaml").write_text(text)
+
+    @contextlib.contextmanager
+    def tables(self) -> Iterator[Connection]:
+        """Its database, past everything of ours."""
+        engine = create_engine(parse_url(self.database.replace("sqlite:///", f"sqlite:///{self.folder}/")))
+        with engine.begin() as connection:
+            yield connection
+        engine.dispose()
 
     def run(self, *arguments: str, typed: str = "") -> str:
         """A command of ours; its standard output. Raises `RuntimeError` with what it said when it fails."""
@@ -214,9 +234,12 @@ def program() -> Path:
 
 
 @contextlib.contextmanager
-def homerealm(tenants: Mapping[str, str] | None = None) -> Iterator[Homerealm]:
-    """A configured Homerealm that does not serve yet."""
-    with short_folder() as folder:
+def homerealm(tenants: Mapping[str, str] | None = None, engines: Pair | None = None) -> Iterator[Homerealm]:
+    """A configured Homerealm that does not serve yet. Without `engines` it stands on those that it brings along."""
+    with short_folder() as folder, contextlib.ExitStack() as stores:
         server = Homerealm(folder, free_port())
+        if engines is not None:
+            server.database = engines.database(server.database.removeprefix("sqlite:///"), lasting=True)
+            server.key_value = stores.enter_context(engines.key_value_of_serve())
         server.configure(tenants or {"acme": TENANT_YAML})
         yield server

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, Command] = {
     "config": Command("broker.cli.config:config", "The configuration: schema, example, effective values, differences."),
     "tenant": Command("broker.cli.config:tenant", "Tenants and their environments."),
     "user": Command("broker.cli.user:user", "One user: add, show, block, send a reset, ..."),
+    "db": Command("broker.cli.db:db", "The database: bring its tables up to date, move it to another one."),
     "keys": Command("broker.cli.keys:keys", "Signing keys."),
     "explain": Command("broker.cli.explain:explain", "Why a page said no: the story behind its reference."),
     "audit": Command("broker.cli.audit:audit", "Who changed what, and whether the log is whole."),

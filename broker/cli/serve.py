@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CONFIG = "HOMEREALM_CONFIG"
 KEY_VALUE_URL = "HOMEREALM_KEY_VALUE_URL"
+NO_UPGRADE = "HOMEREALM_NO_UPGRADE"
 RELOAD_BELL = "HOMEREALM_RELOAD_BELL"
 """A file that is touched on SIGHUP (broker/reload.py)."""
 
@@ -41,7 +42,8 @@ RELOAD_BELL = "HOMEREALM_RELOAD_BELL"
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option("--workers", type=click.IntRange(1, 256), help="Web processes; else one for each core.")
 @click.option("--no-worker", is_flag=True, help="Without the background worker: `homerealm worker` runs elsewhere.")
-def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bool) -> None:
+@click.option("--no-upgrade", is_flag=True, help="Refuse tables that `homerealm db upgrade` did not bring up to date.")
+def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bool, no_upgrade: bool) -> None:
     """The production server: web processes and one background worker, in one command.
 
     SIGTERM lets requests finish and ends within five seconds; SIGHUP reloads the configuration.
@@ -55,6 +57,8 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
     supervisor = Supervisor(event_of_a_process, before_reload=lambda: _ring(bell.name))
     supervisor.install_signals()
     environment = {CONFIG: str(config.resolve()), RELOAD_BELL: bell.name}
+    if no_upgrade:
+        environment[NO_UPGRADE] = "1"
     store = _start_store(Path(facts["root"]), environment) if facts["key_value"] == "embedded" else None
     try:
         processes = [] if no_worker else [worker_process(environment)]

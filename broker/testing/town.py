@@ -1,6 +1,6 @@
 """A whole town for stories: a broker, an app that relies on it, an upstream provider, their mail, and a clock.
 
-Everything is the real thing on real engines (SQLite, Valkey); only the network between the hosts is a table of WSGI
+Everything is the real thing on real engines; only the network between the hosts is a table of WSGI
 apps, the time stands still unless a story moves it, and hashing is cheap.
 """
 
@@ -31,7 +31,7 @@ PASSWORD = "correct horse battery staple"
 
 BROKER_YAML = """\
 base_url: https://login.test
-database: sqlite:///var/{name}.db
+database: {database}
 key_value: {key_value}
 secret_key_file: var/secret.key
 mail: {{from: "Homerealm <no-reply@login.test>", transport: "maildir:var/mail"}}
@@ -162,6 +162,8 @@ class Town:
     globex: str = GLOBEX
     contoso: str = CONTOSO
     broker_yaml: str = BROKER_YAML
+    databases: tuple[str, str] | None = None
+    """Addresses of two databases without people, the broker's and the upstream's; files of SQLite by default."""
     seed: str = "town"
     clock: FixedClock = field(default_factory=FixedClock)
     world: World = field(default_factory=World)
@@ -171,23 +173,27 @@ class Town:
         self.fetcher = WorldFetcher(self.world)
         base = "https://login.test/sso" if self.mounted else "https://login.test"
         tenants = {"acme": self.acme, "globex": self.globex}
-        self.broker = self._house("broker", "https://login.test", base, tenants, self.key_values[0])
+        self.broker = self._house("broker", "https://login.test", base, tenants, 0)
         contoso = {"contoso": self.contoso.replace("@broker@", base)}
-        self.upstream = self._house(
-            "upstream", "https://contoso.test", "https://contoso.test", contoso, self.key_values[1]
-        )
+        self.upstream = self._house("upstream", "https://contoso.test", "https://contoso.test", contoso, 1)
         self.world["login.test"] = self.broker.app
         self.world["contoso.test"] = self.upstream.app
         self.world["app.test"] = create_relying_party("https://app.test", base, self.fetcher, self.clock)
 
-    def _house(self, name: str, host: str, base: str, tenants: dict[str, str], key_value: str) -> House:
+    def _house(self, name: str, host: str, base: str, tenants: dict[str, str], number: int) -> House:
+        databases = self.databases or ("sqlite:///var/broker.db", "sqlite:///var/upstream.db")
         config = self.folder / name / "config"
         (config / "tenants").mkdir(parents=True)
-        text = self.broker_yaml.format(name=name, key_value=key_value).replace("https://login.test", host)
+        text = self.broker_yaml.format(
+            name=name, key_value=self.key_values[number], database=databases[number]
+        ).replace("https://login.test", host)
         (config / "broker.yaml").write_text(text)
         for id, yaml in tenants.items():
             (config / "tenants" / f"{id}.yaml").write_text(yaml)
-        prefix, reader = base.removeprefix(host), loader(config)
+        return self._start(name, host, base)
+
+    def _start(self, name: str, host: str, base: str) -> House:
+        prefix, reader = base.removeprefix(host), loader(self.folder / name / "config")
         settings = below(reader.load(), prefix)
         engines = open_engines(
             settings, clock=self.clock, entropy=SeededEntropy(f"{self.seed}-{name}"), fetcher=self.fetcher,
@@ -198,6 +204,13 @@ class Town:
         app = host_app(live) if base != host else create_app(live)
         mailbox = Mailbox(Path(settings.root) / "var" / "mail")
         return House(base, app, live, mailbox, Worker(lambda: live.runtime))
+
+    def restart(self) -> None:
+        """The broker starts anew, from the configuration that lies there now."""
+        self.closing.pop(0).close()
+        self.broker = self._start("broker", "https://login.test", self.broker.base)
+        self.closing.insert(0, self.closing.pop())
+        self.world["login.test"] = self.broker.app
 
     def browser(self, address: str = "192.0.2.1") -> Browser:
         return Browser(self.world, clock=self.clock, address=address)

@@ -15,14 +15,14 @@ from click.testing import CliRunner, Result
 
 from broker.cli import main
 from broker.core.values import TenantId
-from broker.stores.kv.embedded import EmbeddedValkey
 from broker.wiring import running
+from tests.engines import Pair
 
 PASSWORD = "correct horse battery staple"
 NEW = "a new and longer passphrase"
 BROKER = """
 base_url: http://localhost:8000
-database: sqlite:///var/homerealm.db
+database: {database}
 key_value: {key_value}
 secret_key_file: var/secret.key
 mail: {{from: "Homerealm <no-reply@localhost>", transport: "maildir:var/mail"}}
@@ -37,22 +37,21 @@ connections:
 
 
 @pytest.fixture(scope="session")
-def key_value(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = EmbeddedValkey(tmp_path_factory.mktemp("kv"))
-    yield server.start()
-    server.stop()
+def key_value(engines: Pair) -> Iterator[str]:
+    with engines.key_value() as address:
+        yield address
 
 
-def configured(folder: Path, key_value: str) -> Path:
+def configured(folder: Path, key_value: str, database: str = "sqlite:///var/homerealm.db") -> Path:
     (folder / "config" / "tenants").mkdir(parents=True)
-    (folder / "config" / "broker.yaml").write_text(BROKER.format(key_value=key_value))
+    (folder / "config" / "broker.yaml").write_text(BROKER.format(key_value=key_value, database=database))
     (folder / "config" / "tenants" / "acme.yaml").write_text(ACME)
     return folder / "config"
 
 
 @pytest.fixture
-def config(tmp_path: Path, key_value: str) -> Path:
-    return configured(tmp_path, key_value)
+def config(tmp_path: Path, key_value: str, engines: Pair) -> Path:
+    return configured(tmp_path, key_value, engines.database("var/homerealm.db"))
 
 
 class Operator:

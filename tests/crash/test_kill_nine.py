@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
@@ -17,6 +15,7 @@ from broker.demo.sample import Person, fill
 from broker.testing.mailbox import Mailbox
 from tests.crash.processes import gone, kill_nine, like, tree, wait_until
 from tests.crash.visitor import Visitor, signs_in
+from tests.engines import Pair
 from tests.servers import Homerealm, answers, homerealm
 
 pytestmark = pytest.mark.crash
@@ -28,9 +27,9 @@ PEOPLE = tuple(Person("acme", f"person{n}", f"person{n}@people.example", "Some B
 
 
 @pytest.fixture
-def server() -> Iterator[Homerealm]:
+def server(engines: Pair) -> Iterator[Homerealm]:
     """Thirty-one people who have the old password."""
-    with homerealm() as server:
+    with homerealm(engines=engines) as server:
         fill(server.config, PEOPLE, os.environ)
         yield server
 
@@ -168,12 +167,12 @@ def what_works(server: Homerealm, person: Person, reset: Reset, moments: Moments
 
 def the_lease_of_a_killed_worker_ends(server: Homerealm) -> None:
     """A minute passes: what a worker had taken when it was killed is due again."""
-    with closing(sqlite3.connect(server.folder / "var" / "homerealm.db")) as database, database:
-        database.execute("UPDATE outbox SET leased_until = NULL WHERE leased_until IS NOT NULL")
+    with server.tables() as tables:
+        tables.exec_driver_sql("UPDATE outbox SET leased_until = NULL WHERE leased_until IS NOT NULL")
 
 
 def nothing_waits(server: Homerealm) -> bool:
-    with closing(sqlite3.connect(server.folder / "var" / "homerealm.db")) as database:
-        states = dict(database.execute("SELECT state, count(*) FROM outbox GROUP BY state"))
+    with server.tables() as tables:
+        states = {state for (state,) in tables.exec_driver_sql("SELECT DISTINCT state FROM outbox")}
     assert "dead" not in states
     return "new" not in states

@@ -15,10 +15,10 @@ from types import ModuleType
 import httpx2
 import pytest
 
-from broker.stores.kv.embedded import EmbeddedValkey
 from broker.testing.clock import FixedClock
 from broker.testing.page import Page
 from broker.testing.town import PASSWORD, Town
+from tests.engines import Pair
 from tests.servers import program, short_folder
 
 ROOT = Path(__file__).parents[2]
@@ -125,20 +125,19 @@ def module(folder: Path, name: str) -> ModuleType:
 
 
 @pytest.fixture
-def key_values(tmp_path: Path) -> Iterator[tuple[str, str]]:
-    servers = EmbeddedValkey(tmp_path / "one"), EmbeddedValkey(tmp_path / "two")
-    yield servers[0].start(), servers[1].start()
-    for server in servers:
-        server.stop()
+def key_values(engines: Pair) -> Iterator[tuple[str, str]]:
+    with engines.key_values() as addresses:
+        yield addresses
 
 
 @pytest.fixture
-def town(tmp_path: Path, key_values: tuple[str, str]) -> Iterator[Town]:
+def town(tmp_path: Path, key_values: tuple[str, str], engines: Pair) -> Iterator[Town]:
     """The broker of the guide for app developers, and its app at shop.test."""
     write(tmp_path, "app-developers")
     acme = files("app-developers", "yaml")["config/tenants/acme.yaml"]
     # The app looks at the real clock, so the broker's stands still at the present.
-    town = Town(tmp_path / "town", key_values, acme=acme, clock=FixedClock(datetime.now(UTC)))
+    databases = engines.database("var/broker.db"), engines.database("var/upstream.db")
+    town = Town(tmp_path / "town", key_values, acme=acme, databases=databases, clock=FixedClock(datetime.now(UTC)))
     shop = module(tmp_path, "shop")
     shop.HTTP["transport"] = httpx2.WSGITransport(app=town.broker.app)
     town.world["shop.test"] = shop.app

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from broker.testing.mail_server import MailServer
+from tests.engines import Pair
 from tests.mail.house import House
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path, "maildir:mail")
+def house(tmp_path: Path, engines: Pair) -> Iterator[House]:
+    house = House(tmp_path, "maildir:mail", engines.database(f"{tmp_path}/db.sqlite"))
     yield house
     house.database.close()
 

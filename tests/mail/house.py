@@ -55,10 +55,10 @@ class Rotating:
 class House:
     """What the worker needs, all of it real but the two flows and the keys."""
 
-    def __init__(self, folder: Path, transport: str) -> None:
+    def __init__(self, folder: Path, transport: str, database: str | None = None) -> None:
         self.folder = folder
         self.clock = FixedClock()
-        self.database = SqlDatabase(f"sqlite:///{folder}/db.sqlite", self.clock, SeededEntropy(1), VAULT)
+        self.database = SqlDatabase(database or f"sqlite:///{folder}/db.sqlite", self.clock, SeededEntropy(1), VAULT)
         self.database.upgrade()
         self.settings = settings(folder, transport)
         self.mail_renderer = MailRenderer(TEMPLATES)

@@ -1,21 +1,21 @@
-"""The provider on SQLite and Valkey."""
+"""The provider on real stores."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from broker.services.secrets import SecretVault
-from broker.stores.kv.embedded import EmbeddedValkey
 from broker.stores.kv.grants import KvGrants
 from broker.stores.kv.redis import RedisKeyValue
 from broker.stores.kv.sessions import KvSessions
 from broker.stores.sql.database import SqlDatabase
 from broker.testing.clock import FixedClock
 from broker.testing.entropy import SeededEntropy
+from tests.engines import Pair
 from tests.oidc.op import Op
 
 VAULT = SecretVault(bytes(range(32)))
@@ -28,17 +28,14 @@ class Stores:
 
 
 @pytest.fixture(scope="session")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+def stores(tmp_path_factory: pytest.TempPathFactory, engines: Pair) -> Iterator[Stores]:
     """Shared by all tests: each has a person and grants of its own."""
-    folder: Path = tmp_path_factory.mktemp("op")
-    server = EmbeddedValkey(folder / "valkey")
-    kv = RedisKeyValue.connect(server.start())
-    database = SqlDatabase(f"sqlite:///{folder}/op.db", FixedClock(), SeededEntropy("op"), VAULT)
+    url = engines.database(f"{tmp_path_factory.mktemp('op')}/op.db", lasting=True)
+    database = SqlDatabase(url, FixedClock(), SeededEntropy("op"), VAULT)
     database.upgrade()
-    yield Stores(database, kv)
-    kv.close()
+    with engines.key_value() as address, closing(RedisKeyValue.connect(address)) as kv:
+        yield Stores(database, kv)
     database.close()
-    server.stop()
 
 
 @pytest.fixture

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines import Pair
 from tests.servers import Homerealm, answers, homerealm, listens, program
 
 
 @pytest.fixture
-def server() -> Iterator[Homerealm]:
-    with homerealm() as server:
+def server(engines: Pair) -> Iterator[Homerealm]:
+    with homerealm(engines=engines) as server:
         yield server
 
 

@@ -6,26 +6,28 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, inspect
+from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, inspect, select
 
 from broker.core.errors import ConfigurationError, Unavailable
 from broker.core.values import ClientId, UserId
 from broker.stores.sql import SqlDatabase
 from broker.stores.sql.engine import Engines, parse_url
-from broker.stores.sql.migrate import MIGRATIONS, migrate
-from broker.stores.sql.schema import HEAD
-from broker.stores.sql.tables import metadata
+from broker.stores.sql.migrate import MIGRATIONS, migrate, works_with
+from broker.stores.sql.schema import HEAD, WORKS_WITH, State
+from broker.stores.sql.tables import meta, metadata
 from broker.testing.clock import START, FixedClock
+from broker.testing.entropy import SeededEntropy
 from broker.testing.race import race
 from broker.testing.records import BOTH, HASH, LIVE, a_ticket, a_user
 from broker.testing.samples import an_identity
-from tests.sql_engines import ENGINES, empty_database, opened
+from tests.postgresql import shared
+from tests.sql_engines import ENGINES, VAULT, empty_database, opened
 
 ADA = UserId("user-ada")
 
@@ -131,18 +133,170 @@ def test_many_that_start_at_once_on_an_empty_folder_share_one_database(tmp_path:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_database_of_a_newer_version_is_refused_with_what_to_do(engine: str, tmp_path: Path) -> None:
+def test_replicas_that_start_at_once_on_an_empty_database_upgrade_it_once(engine: str, tmp_path: Path) -> None:
     url = empty_database(engine, tmp_path)
+
+    def start(number: int) -> str:
+        # Each would make a marker of its own.
+        database = SqlDatabase(url, FixedClock(START + timedelta(days=number)), SeededEntropy(str(number)), VAULT)
+        database.upgrade()
+        marker = database.marker()
+        database.close()
+        return marker
+
+    assert len(set(race(start, callers=6))) == 1
+
+
+def newer(url: str, works_with: str | None) -> SqlDatabase:
+    """A database as a newer release left it."""
     opened(url, FixedClock()).close()
     owner = create_engine(parse_url(url))
     with owner.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '7777'")
+        connection.execute(meta.delete().where(meta.c.name == WORKS_WITH))
+        if works_with is not None:
+            connection.execute(meta.insert(), {"name": WORKS_WITH, "value": works_with})
     owner.dispose()
-    database = opened(url, FixedClock(), upgrade=False)
-    with pytest.raises(ConfigurationError, match=r"newer version .*7777.*backup"):
-        database.upgrade()
+    return opened(url, FixedClock(), upgrade=False)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("works_with", ["7777", None])
+def test_a_database_of_a_newer_version_is_refused_with_what_to_do(
+    engine: str, works_with: str | None, tmp_path: Path
+) -> None:
+    database = newer(empty_database(engine, tmp_path), works_with)
+    for call in (database.upgrade, database.check):
+        with pytest.raises(ConfigurationError, match=r"newer version .*7777.*backup"):
+            call()
     assert database.revision() == "7777"
     database.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_newer_database_that_still_works_with_this_version_is_used_as_it_is(engine: str, tmp_path: Path) -> None:
+    database = newer(empty_database(engine, tmp_path), HEAD)
+    database.upgrade()
+    database.check()
+    assert database.revision() == "7777"
+    assert database.schema().state is State.NEWER
+    database.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_whoever_may_not_upgrade_is_told_what_to_do(engine: str, tmp_path: Path) -> None:
+    url = empty_database(engine, tmp_path)
+    database = opened(url, FixedClock(), upgrade=False)
+    with pytest.raises(ConfigurationError, match=r"no tables yet.*homerealm db upgrade"):
+        database.check()
+    engines = Engines(url)
+    migrate(engines, "0.marker", to="0001")
+    engines.close()
+    assert database.schema().state is State.OLDER
+    with pytest.raises(ConfigurationError, match=rf"schema 0001.*needs schema {HEAD}.*homerealm db upgrade"):
+        database.check()
+    database.upgrade()
+    database.check()
+    database.close()
+
+
+def test_a_role_that_may_not_change_tables_is_told_what_to_do() -> None:
+    url = shared().database()
+    engines = Engines(url)
+    migrate(engines, "0.marker", to="0001")
+    with engines.writer.begin() as connection:
+        connection.exec_driver_sql("DROP ROLE IF EXISTS clerk")
+        connection.exec_driver_sql("CREATE ROLE clerk LOGIN")
+        connection.exec_driver_sql("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk")
+    engines.close()
+    database = opened(url.replace("homerealm@", "clerk@"), FixedClock(), upgrade=False)
+    with pytest.raises(ConfigurationError, match="run `homerealm db upgrade` as the owner"):
+        database.upgrade()
+    assert database.revision() == "0001"
+    database.close()
+    opened(url, FixedClock()).close()
+    database.upgrade()
+    with database.writing() as work:
+        work.users.add(a_user(START), hash=HASH, kinds=BOTH)
+    database.close()
+
+
+REVISIONS = [one.revision for one in reversed(list(ScriptDirectory(str(MIGRATIONS)).walk_revisions()))]
+
+
+def test_revisions_are_numbers_in_a_row() -> None:
+    assert [f"{number:04}" for number in range(1, len(REVISIONS) + 1)] == REVISIONS
+
+
+def a_row(table: Table, user: str) -> dict[str, Any]:
+    """Something for each column that may not be empty."""
+    made: dict[str, Any] = {}
+    for column in table.columns:
+        if column.name in ("user_id", "id"):
+            made[column.name] = user
+        elif column.nullable or column.autoincrement is True:
+            continue
+        else:
+            of = {bool: False, int: 1, datetime: START, bytes: b"bytes", str: user}
+            made[column.name] = of[column.type.python_type]
+    if table.name in ("tickets", "mail_log", "audit"):
+        made.pop("number", None)
+    return made
+
+
+def rows_of(connection: Connection, tables: MetaData, user: str) -> None:
+    for table in tables.sorted_tables:
+        if table.name not in ("alembic_version", "meta"):
+            connection.execute(table.insert(), a_row(table, user))
+
+
+def at(url: str, revision: str) -> MetaData:
+    """Bring an empty database to a revision; the tables as the release of that revision knew them."""
+    engines = Engines(url)
+    migrate(engines, "0.marker", to=revision)
+    tables = MetaData()
+    tables.reflect(engines.writer)
+    engines.close()
+    return tables
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_rows_of_every_earlier_release_are_there_after_the_upgrade(engine: str, revision: str, tmp_path: Path) -> None:
+    url = empty_database(engine, tmp_path)
+    tables = at(url, revision)
+    owner = create_engine(parse_url(url))
+    with owner.begin() as connection:
+        rows_of(connection, tables, "old")
+        before = {name: connection.execute(select(table)).mappings().all() for name, table in tables.tables.items()}
+    opened(url, FixedClock()).close()
+    with owner.begin() as connection:
+        after = {name: connection.execute(select(table)).mappings().all() for name, table in tables.tables.items()}
+    owner.dispose()
+    for name in set(before) - {"alembic_version", "meta"}:
+        assert len(before[name]) == 1
+        assert after[name] == before[name]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("revision", [one for one in REVISIONS if one >= works_with(ScriptDirectory(str(MIGRATIONS)))])
+def test_a_release_that_the_newest_tables_say_they_work_with_reads_and_writes_them(
+    engine: str, revision: str, tmp_path: Path
+) -> None:
+    """It knows the tables as they were, and fills no column that came later."""
+    url = empty_database(engine, tmp_path)
+    tables = at(url, revision)
+    opened(url, FixedClock()).close()
+    engines = Engines(url)
+    with engines.writer.begin() as connection:
+        for user in ("one", "two"):
+            rows_of(connection, tables, user)
+        for name, table in tables.tables.items():
+            if name not in ("alembic_version", "meta"):
+                assert len(connection.execute(select(table)).all()) == 2
+        connection.execute(tables.tables["users"].delete())
+        assert connection.execute(select(tables.tables["tickets"])).all() == []
+    engines.close()
 
 
 def test_the_tables_of_another_program_are_left_alone(url: str, tmp_path: Path) -> None:

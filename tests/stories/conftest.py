@@ -9,17 +9,15 @@ from typing import Any
 import pytest
 import redis
 
-from broker.stores.kv.embedded import EmbeddedValkey
 from broker.testing.town import Town
+from tests.engines import Pair
 
 
 @pytest.fixture(scope="session")
-def key_values(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """Two real Valkeys: the broker's, and the upstream's."""
-    servers = EmbeddedValkey(tmp_path_factory.mktemp("kv")), EmbeddedValkey(tmp_path_factory.mktemp("kv"))
-    yield servers[0].start(), servers[1].start()
-    for server in servers:
-        server.stop()
+def key_values(engines: Pair) -> Iterator[tuple[str, str]]:
+    """Two real servers: the broker's, and the upstream's."""
+    with engines.key_values() as addresses:
+        yield addresses
 
 
 @pytest.fixture(params=[False, True], ids=["alone", "mounted"])
@@ -29,7 +27,7 @@ def mounted(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def build_town(
-    tmp_path: Path, key_values: tuple[str, str], request: pytest.FixtureRequest
+    tmp_path: Path, key_values: tuple[str, str], engines: Pair, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Town]]:
     towns: list[Town] = []
 
@@ -37,7 +35,9 @@ def build_town(
         for url in key_values:
             with redis.Redis.from_url(url) as client:
                 client.flushall()
-        town = Town(tmp_path / f"town{len(towns)}", key_values, seed=request.node.nodeid, **how)
+        folder = tmp_path / f"town{len(towns)}"
+        how.setdefault("databases", (engines.database("var/broker.db"), engines.database("var/upstream.db")))
+        town = Town(folder, key_values, seed=request.node.nodeid, **how)
         towns.append(town)
         return town
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from sqlalchemy import select
@@ -151,17 +151,37 @@ class SqlDatabase:
     def upgrade(self) -> None:
         """Bring the tables to what this version needs. Any number of processes may do it at once.
 
-        Raises `ConfigurationError` for a database of a newer version, or of somebody else; `Unavailable`.
+        Raises `ConfigurationError` for a database of a newer version that this one cannot work with, or of somebody
+        else, or whose tables this role may not change; `Unavailable`.
         """
         self._check_fork()
         with self._typed_errors():
             schema.upgrade(self._engines, self._clock, self._entropy)
 
-    def revision(self) -> str | None:
-        """The revision of the stored schema; None for an empty database. Raises `Unavailable`."""
+    def check(self) -> None:
+        """For whoever may not upgrade. Raises `ConfigurationError`, `Unavailable`."""
+        self.schema().need()
+
+    def fill_from(self, source: SqlDatabase, progress: Callable[[str, int, int], None]) -> dict[str, int]:
+        """Copy everything that `source` holds into this one, which is empty. Returns the rows by table.
+
+        Raises `ConfigurationError` when it is not empty, `Unavailable`; then it holds nothing but empty tables.
+        """
+        from broker.stores.sql.copying import copy
+
+        self.upgrade()
+        with self._typed_errors():
+            return copy(source._engines, self._engines, progress)
+
+    def schema(self) -> schema.Schema:
+        """What the stored tables are. Raises `Unavailable`."""
         self._check_fork()
         with self._typed_errors():
-            return schema.revision(self._engines.reader)
+            return schema.read(self._engines.reader)
+
+    def revision(self) -> str | None:
+        """The revision of the stored schema; None for an empty database. Raises `Unavailable`."""
+        return self.schema().revision
 
     def close(self) -> None:
         """Give all connections back. It can be used again afterwards."""

@@ -187,6 +187,11 @@ def parse_url(text: str) -> URL:
     raise ConfigurationError([f"database: {backend} is not supported: use sqlite:/// or postgresql://"])
 
 
+def shown(text: str) -> str:
+    """An address without its password. Raises `ConfigurationError`."""
+    return parse_url(text).set(drivername=make_url(text).get_backend_name()).render_as_string(hide_password=True)
+
+
 def _make_file(url: URL) -> None:
     """Readable by its owner alone; SQLite gives its log the same mode. An empty file is an empty database."""
     path = Path(url.database or "")

@@ -9,6 +9,7 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
+works_with = "0001"
 
 NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
