@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from broker import registry, resources
+from broker.core.attempts import Puzzles
 from broker.core.connection import Connection
 from broker.core.happenings import EVENTS
 from broker.core.ports import (
@@ -187,6 +188,13 @@ class Runtime:
             found = frozenset(origin for one in built if one is not None for origin in one.http_origins())
             self._http_origins[tenant.id] = found
         return found
+
+    @cached_property
+    def puzzles(self) -> Puzzles:
+        """Challenges for forms; nothing of it is imported before somebody attacks."""
+        from broker.services.puzzles import AltchaPuzzles
+
+        return AltchaPuzzles(self.vault, self.clock, self.entropy)
 
     @cached_property
     def mail_renderer(self) -> MailRenderer:

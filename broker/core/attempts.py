@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +64,34 @@ class Verdict:
     """Nothing was counted: a challenge has to be solved."""
     receipt: tuple[str, ...] = ()
     """For `Throttle.forgive`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Puzzle:
+    """A challenge as a form shows it: which number, written behind `salt`, has this SHA-256?"""
+
+    salt: str
+    target: str
+    """Hexadecimal."""
+    most: int
+    signature: str
+    waited: str
+    """What a form without a script sends instead of a solution, when it was shown for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A challenge that was met. Whoever accepts it remembers its `id`: it is to be accepted once."""
+
+    id: str
+    patient: bool = False
+    """By waiting."""
+
+
+class Puzzles(Protocol):
+    """ChallengeRule that cost the asker more than us. `bound` is what one is good for: tenant, login, browser, form."""
+
+    def make(self, *bound: str) -> Puzzle: ...
+
+    def met(self, answer: str, waited: str, *bound: str) -> Solution | None:
+        """None for what is wrong, too old, too early, or of another tenant, login, browser or form."""

@@ -27,6 +27,8 @@ EVENTS: Mapping[str, Kind] = {
     "request.failed": Kind("error", "Something of ours does not work (5xx): a store, a directory.", "failures"),
     "internal": Kind("error", "A mistake in the program, with its traceback.", "failures"),
     "attempts.throttled": Kind("info", "Somebody tried too often and was told to wait.", "throttled"),
+    "attempts.challenged": Kind("info", "Passwords are tried in masses: a form came without a solved challenge.",
+                                "throttled"),
     "service.busy": Kind("warning", "The queue of password hashes was full; somebody was told to come again.", "busy"),
     "reset.asked": Kind("info", "A link for a forgotten password was asked for; a job is queued.", "resets"),
     "reset.elsewhere": Kind("info", "Somebody was shown where their provider resets passwords.", "resets"),

@@ -73,7 +73,7 @@ class Lifetimes:
     """Longer than a reset link, so that the app's request still waits when the link is used."""
 
 
-class Challenges(StrEnum):
+class ChallengeRule(StrEnum):
     """When a form asks for a solved challenge."""
 
     OFF = "off"
@@ -83,7 +83,7 @@ class Challenges(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GuardRules:
-    challenge: Challenges = Challenges.OFF
+    challenge: ChallengeRule = ChallengeRule.UNDER_ATTACK
     attack_failures: int = 120
     """A minute, of all accounts together."""
 

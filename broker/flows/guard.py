@@ -18,7 +18,7 @@ from broker.core.attempts import Delay, Demand, Limit, Verdict, Watch
 from broker.core.errors import ChallengeNeeded, InvalidIdentifier, Throttled
 from broker.core.identifiers import parse_identifier
 from broker.core.ports import Clock, Rider, Throttle, Vault
-from broker.core.tenant import Challenges, Tenant
+from broker.core.tenant import ChallengeRule, Tenant
 from broker.core.values import TenantId, User
 from broker.flows.known_device import KnownDevices
 
@@ -66,7 +66,7 @@ a limit at the door would let anybody close somebody's way back in."""
 LINK_FROM = (Steady(60, 2 * SECOND), Steady(300, timedelta(milliseconds=400)))
 """Tries at mailed links, whose secrets have 256 bits."""
 PATIENCE_FROM = (Steady(2, 30 * SECOND), Steady(4, 15 * SECOND))
-"""Challenges that were waited out instead of solved."""
+"""ChallengeRule that were waited out instead of solved."""
 
 ATTACK_LASTS = 5 * MINUTE
 """After the failures fell below half of what began it."""
@@ -161,10 +161,10 @@ class Guard:
     def demands(self, tenant: Tenant) -> bool:
         """Whether a form had better come with a challenge. What this process knows: nothing is asked for it."""
         rule = tenant.rules.guard.challenge
-        if rule is Challenges.UNDER_ATTACK:
+        if rule is ChallengeRule.UNDER_ATTACK:
             until = self._attacked.get(tenant.id)
             return until is not None and self.clock.now() < until
-        return rule is Challenges.ALWAYS
+        return rule is ChallengeRule.ALWAYS
 
     def _subject(self, tenant: Tenant, account: Account) -> tuple[str, str]:
         """What an account is counted as, and what a device is known to (which ends with the password).
@@ -178,9 +178,9 @@ class Guard:
 
     def _charge(self, tenant: Tenant, origin: Origin, *limits: Limit | Delay, known: bool = False) -> Verdict:
         rules = tenant.rules.guard
-        if rules.challenge is Challenges.OFF or not limits:
+        if rules.challenge is ChallengeRule.OFF or not limits:
             return self._judge(self.throttle.charge(*limits))
-        always = rules.challenge is Challenges.ALWAYS
+        always = rules.challenge is ChallengeRule.ALWAYS
         demand = None if known and not always else Demand(always, origin.solved, SOLUTION_KEPT)
         if origin.patient:
             limits = (*limits, *self._from("patience", tenant, origin.address, PATIENCE_FROM))

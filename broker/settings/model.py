@@ -13,7 +13,7 @@ from broker.core.errors import InvalidIdentifier
 from broker.core.identifiers import parse_email
 from broker.core.tenant import (
     AfterReset,
-    Challenges,
+    ChallengeRule,
     GuardRules,
     Lifetimes,
     PasswordRules,
@@ -236,7 +236,7 @@ def _not_required(value: SecondFactor) -> SecondFactor:
 class GuardSettings(SettingsModel):
     """Against people who try passwords in masses. Counting attempts and letting them wait is always on."""
 
-    challenge: Challenges = GuardRules().challenge
+    challenge: ChallengeRule = GuardRules().challenge
     """When a form asks the browser for a small computation first: `off`, `under_attack` or `always`. No third party
     takes part, people notice a moment's wait at most, and without JavaScript a minute's wait does instead."""
     attack_failures: int = Field(default=GuardRules().attack_failures, ge=10, le=100_000)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from broker.core.attempts import Puzzle
 from broker.core.connection import ResetHow
 from broker.core.ticket import Purpose, TicketState
 from broker.web.pages import (
@@ -85,6 +86,8 @@ CHROME = Chrome(
     color="#0b5fff",
     reference="7K3Q-XW92-4T",
 )
+ATTACKED = replace(CHROME, puzzle=lambda form: Puzzle("c2FsdA?expires=1795270000&", "0" * 64, 2_000, form, "waited"))
+"""The frame while passwords are tried in masses; this puzzle has no solution."""
 OURS = replace(CHROME, app=None, tx="", cancel=False)
 """The frame of /account, /admin and of mailed links opened elsewhere."""
 GOOGLE = ConnectionButton("google", "Google", "google")
@@ -177,7 +180,10 @@ def _password() -> States:
     }
     for error in PasswordError:
         pages[error.value] = replace(plain, error=error, retry_after=600 if error is PasswordError.THROTTLED else 0)
-    return {state: (page, CHROME) for state, page in pages.items()}
+    framed: States = {state: (page, CHROME) for state, page in pages.items()}
+    framed["challenge"] = replace(plain, error=PasswordError.CHALLENGE), ATTACKED
+    framed["attacked"] = plain, ATTACKED
+    return framed
 
 
 def _select_account() -> States:
@@ -200,7 +206,8 @@ def _signup() -> States:
         "throttled": replace(plain, errors=(SignupError.THROTTLED,), retry_after=3000),
         "sent": SignupSentPage(SENT),
     }
-    return {state: (page, CHROME) for state, page in pages.items()}
+    challenge: States = {"challenge": (replace(plain, errors=(SignupError.CHALLENGE,)), ATTACKED)}
+    return {state: (page, CHROME) for state, page in pages.items()} | challenge
 
 
 def _forgot() -> States:
@@ -211,7 +218,8 @@ def _forgot() -> States:
         "malformed": ForgotPage("ada@", error=ForgotError.MALFORMED, identifiers=Identifiers.EMAIL),
         "throttled": ForgotPage("ada", error=ForgotError.THROTTLED, retry_after=60, identifiers=Identifiers.USERNAME),
     }
-    return {state: (page, CHROME) for state, page in pages.items()}
+    challenge: States = {"challenge": (ForgotPage("ada", error=ForgotError.CHALLENGE), ATTACKED)}
+    return {state: (page, CHROME) for state, page in pages.items()} | challenge
 
 
 def _elsewhere() -> States:

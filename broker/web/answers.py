@@ -10,6 +10,7 @@ from broker.core.policy import Step
 from broker.core.tenant import Client
 from broker.core.transaction import Transaction
 from broker.flows.sign_in import Next
+from broker.web.challenge import puzzles
 from broker.web.headers import security_headers
 from broker.web.pages import App, Chrome, Page
 from broker.web.reply import HTML, AnyReply, Reply, see_other
@@ -64,6 +65,7 @@ def chrome(current: Visit, tx: str = "") -> Chrome:
         tenant=tenant.name,
         base=current.base,
         csrf=lambda form: token(current, form, tx),
+        puzzle=puzzles(current, tx),
         tx=tx,
         app=_app(shown) if shown else None,
         language=current.language,

@@ -40,7 +40,7 @@ class Drawn:
 
     def render(self, page: Page, chrome: Chrome) -> str:
         """The same HTML that `draw` would make of these."""
-        if not isinstance(page, (LoginPage, PasswordPage)) or page.notice is not None or page.error is not None:
+        if not isinstance(page, (LoginPage, PasswordPage)) or _changing(page, chrome):
             return self._draw(page, chrome)
         frame = replace(
             chrome, csrf=_place, tx=_TX if chrome.tx else "", reference=_REFERENCE if chrome.reference else ""
@@ -55,6 +55,10 @@ class Drawn:
     def _cut(self, page: Page, frame: Chrome) -> tuple[str, ...]:
         """Text and the name of a place, in turn."""
         return tuple(_PLACE.split(self._draw(page, frame)))
+
+
+def _changing(page: LoginPage | PasswordPage, chrome: Chrome) -> bool:
+    return page.notice is not None or page.error is not None or chrome.puzzle is not None
 
 
 def _anybody(page: LoginPage | PasswordPage) -> Page:

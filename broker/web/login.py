@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from flask import Blueprint
 
 from broker.core.connection import LocalReset
-from broker.core.errors import BrokerError, Busy, ConnectionFailed, InvalidIdentifier, NotFound, Throttled
+from broker.core.errors import (
+    BrokerError,
+    Busy,
+    ChallengeNeeded,
+    ConnectionFailed,
+    InvalidIdentifier,
+    NotFound,
+    Throttled,
+)
 from broker.core.passwords import normalise
 from broker.core.policy import Step
 from broker.core.tenant import Tenant
@@ -16,6 +24,7 @@ from broker.core.transaction import Transaction
 from broker.flows.passwords import PasswordRefused, WrongPassword
 from broker.flows.sign_in import Next, SignInRefused
 from broker.web.answers import away, follow, go, keep, page, takes_passwords
+from broker.web.challenge import origin
 from broker.web.forms import (
     CancelForm,
     ConnectionForm,
@@ -256,9 +265,9 @@ def password_post(current: Visit) -> AnyReply:
 def _check_password(current: Visit, before: Transaction, transaction: Transaction, typed: str, given: str) -> AnyReply:
     try:
         following = current.runtime.sign_in.password(
-            current.tenant, transaction, typed, normalise(given), current.origin
+            current.tenant, transaction, typed, normalise(given), origin(current, "password")
         )
-    except (SignInRefused, Throttled, Busy, ConnectionFailed) as problem:
+    except (SignInRefused, Throttled, ChallengeNeeded, Busy, ConnectionFailed) as problem:
         # The page that says so goes on with what was typed. Who was faster may have it: both pages work.
         if transaction is not before:
             current.runtime.means.transactions.save(before, transaction)
@@ -274,6 +283,8 @@ def _not_now(current: Visit, transaction: Transaction, problem: BrokerError) -> 
     match problem:
         case Throttled():
             event, error, status, wait = "attempts.throttled", PasswordError.THROTTLED, 429, problem.retry_after
+        case ChallengeNeeded():
+            event, error, status, wait = "attempts.challenged", PasswordError.CHALLENGE, 403, 0
         case Busy():
             event, error, status, wait = "service.busy", PasswordError.BUSY, 503, problem.retry_after
         case ConnectionFailed():

@@ -16,6 +16,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import ClassVar
 
+from broker.core.attempts import Puzzle
+
 
 class Page:
     """A page. `name` is its `data-page` (CONTRACT 5), `template` lies under templates/."""
@@ -48,6 +50,8 @@ class Chrome:
     """The path of the issuer, without a slash at its end: `/t/acme`, `/sso/t/acme`, or nothing. Forms start here."""
     csrf: Callable[[str], str]
     """The value for a form of this name, bound to browser and transaction (broker/web/shield.py)."""
+    puzzle: Callable[[str], Puzzle] | None = None
+    """The challenge of a form of this name, while passwords are tried in masses (templates/parts/challenge.html)."""
     tx: str = ""
     """The transaction's id; a hidden field of every form and a parameter of every link within the flow."""
     app: App | None = None
@@ -178,6 +182,8 @@ class PasswordError(StrEnum):
     UNAVAILABLE = "unavailable"
     """The directory does not answer."""
     BUSY = "busy"
+    CHALLENGE = "challenge"
+    """Passwords are tried in masses: first a challenge is met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +235,7 @@ class SignupError(StrEnum):
     USERNAME_MALFORMED = "username_malformed"
     USERNAME_TAKEN = "username_taken"
     THROTTLED = "throttled"
+    CHALLENGE = "challenge"
 
 
 class NewPasswordError(StrEnum):

@@ -16,6 +16,7 @@ class ForgotError(StrEnum):
     EMPTY = "empty"
     MALFORMED = "malformed"
     THROTTLED = "throttled"
+    CHALLENGE = "challenge"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,20 @@ from urllib.parse import urlsplit
 from flask import Blueprint
 
 from broker.core.connection import LocalReset, Redirect, ResetHow
-from broker.core.errors import ConnectionFailed, InvalidIdentifier, InvalidTransition, PageExpired, Throttled
+from broker.core.errors import (
+    ChallengeNeeded,
+    ConnectionFailed,
+    InvalidIdentifier,
+    InvalidTransition,
+    PageExpired,
+    Throttled,
+)
 from broker.core.tenant import Client
 from broker.core.transaction import Transaction
 from broker.core.values import ClientId, ConnectionId
 from broker.flows.recovery import Elsewhere
 from broker.web.answers import away, go, page, upstream_failed
+from broker.web.challenge import origin
 from broker.web.forms import ElsewhereForm, ForgotForm
 from broker.web.login import identifiers
 from broker.web.pages_recovery import ForgotError, ForgotPage, ResetElsewherePage, WhyElsewhere
@@ -114,12 +122,15 @@ def forgot_post() -> AnyReply:
             current.client,
             typed,
             current.how,
-            current.origin,
+            origin(current, "forgot"),
             transaction=login,
             browser=current.browser,
         )
     except InvalidIdentifier:
         return forgot_page(current, transaction, error=ForgotError.MALFORMED, typed=typed[:254], status=422)
+    except ChallengeNeeded as needed:
+        refuse(current, "attempts.challenged", needed.code, needed.status)
+        return forgot_page(current, transaction, error=ForgotError.CHALLENGE, typed=typed, status=403)
     except Throttled as wait:
         refuse(current, "attempts.throttled", wait.code, wait.status)
         return forgot_page(

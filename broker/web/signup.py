@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint
 
-from broker.core.errors import Denied, InvalidIdentifier, Throttled
+from broker.core.errors import ChallengeNeeded, Denied, InvalidIdentifier, Throttled
 from broker.core.identifiers import parse_email, parse_username
 from broker.core.tenant import ConnectionEntry
 from broker.core.transaction import Transaction
 from broker.web.answers import go, page
+from broker.web.challenge import origin
 from broker.web.forms import SignupForm
 from broker.web.login import sender_address
 from broker.web.pages import Sent, SignupError, SignupPage, SignupSentPage
@@ -72,7 +73,10 @@ def signup_post() -> AnyReply:
     client = current.client
     try:
         # Counted before a username is looked up: the answer says whether it is taken.
-        current.runtime.guard.mail(current.tenant, current.origin)
+        current.runtime.guard.mail(current.tenant, origin(current, "signup"))
+    except ChallengeNeeded:
+        return _page(current, entry, transaction, email=email, username=username, errors=(SignupError.CHALLENGE,),
+                     status=403)  # fmt: skip
     except Throttled as wait:
         return _page(current, entry, transaction, email=email, username=username, errors=(SignupError.THROTTLED,),
                      status=429, retry_after=wait.retry_after)  # fmt: skip

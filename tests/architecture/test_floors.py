@@ -31,6 +31,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "httpx2": ("broker/services/*", "broker/testing/*"),
     "nacl": ("broker/services/*",),
     "argon2": ("broker/services/*",),
+    "altcha": ("broker/services/puzzles.py",),
     "cryptography": ("broker/services/*", "broker/oidc/*", "broker/testing/*"),
     "smtplib": ("broker/services/*",),
     "css_inline": ("broker/services/*",),
