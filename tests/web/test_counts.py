@@ -120,7 +120,8 @@ def visits(town: Town) -> Iterator[Visits]:
     key_values = RedisKeyValue.connect(town.key_values[0])
     visits = Visits(town.broker.app.test_client(), key_values)
 
-    Visits(town.broker.app.test_client(), key_values).tokens()
+    before = Visits(town.broker.app.test_client(), key_values)
+    before.token(grant_type="refresh_token", refresh_token=before.tokens()["refresh_token"])
     STATEMENTS.clear()
     yield visits
     key_values.close()
