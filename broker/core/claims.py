@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from broker.core.values import User
@@ -62,8 +62,10 @@ def of_user(user: User) -> dict[str, Any]:
     return known
 
 
-def select(user: User, scopes: Iterable[str], requested: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def select(user: User, scopes: Collection[str], requested: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """`sub`, the claims of these scopes, and those that the `claims` parameter names (OIDC Core 5.5)."""
+    if not scopes and not requested:
+        return {"sub": user.id}
     wanted = {name for scope in scopes for name in SCOPES.get(scope, ())} | set(requested or ())
     return {"sub": user.id} | {key: value for key, value in of_user(user).items() if key in wanted}
 

@@ -122,7 +122,7 @@ class Provider:
     def token(self, tenant: Tenant, request: Request) -> Answer:
         """The token endpoint: authorization_code, refresh_token, client_credentials. Raises `Unavailable` alone."""
         try:
-            form = endpoints.read_form(request)
+            form = endpoints.read_form(request).once()
         except BadRequest as error:
             return refusal("invalid_request", error.detail)
         if "grant_type" not in form:

@@ -41,11 +41,16 @@ _SCOPE = re.compile(r"[!#-\[\]-~]+( [!#-\[\]-~]+)*", re.ASCII)
 _PLACE = "https://localhost/"
 
 
+_BLANK = dict(vars(OAuth2Request("POST", _PLACE)))
+
+
 class Message(OAuth2Request):
     """A request as Authlib reads it: its parameters, and what our grants learn on the way."""
 
     def __init__(self, method: str, parameters: Mapping[str, str], authorization: str | None = None) -> None:
-        super().__init__(method, _PLACE, headers={"Authorization": authorization} if authorization else {})
+        # Authlib's constructor, which looks at the address each time, and at the environment for how to look.
+        self.__dict__.update(_BLANK)
+        self.method, self.headers = method, {"Authorization": authorization} if authorization else {}
         self._parameters = dict(parameters)
         self.payload = BasicOAuth2Payload(self._parameters)
         self.code: str | None = None

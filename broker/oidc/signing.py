@@ -67,6 +67,8 @@ class Ring:
 
     loaded_at: datetime
     by_kid: Mapping[str, Parsed]
+    newest_first: tuple[Parsed, ...]
+    """Those that sign, now or later."""
     jwks: bytes
 
     @property
@@ -75,12 +77,10 @@ class Ring:
 
     def signer(self, algorithm: str, now: datetime) -> Parsed | None:
         """The newest key that is active."""
-        usable = [
-            one
-            for one in self.by_kid.values()
-            if one.key.algorithm == algorithm and one.key.retired_at is None and one.key.active_from <= now
-        ]
-        return max(usable, key=lambda one: (one.key.active_from, one.key.kid), default=None)
+        for one in self.newest_first:
+            if one.key.algorithm == algorithm and one.key.active_from <= now:
+                return one
+        return None
 
 
 class GoodSignatures:
@@ -194,7 +194,9 @@ class Signing:
         known = old.by_kid if old is not None else {}
         by_kid = {key.kid: _parse(key, known.get(key.kid)) for key in keys}
         jwks = json.dumps({"keys": [dict(one.jwk) for one in by_kid.values()]}, separators=(",", ":")).encode()
-        ring = self._rings[tenant] = Ring(self._clock.now(), by_kid, jwks)
+        signing = [one for one in by_kid.values() if one.key.retired_at is None]
+        signing.sort(key=lambda one: (one.key.active_from, one.key.kid), reverse=True)
+        ring = self._rings[tenant] = Ring(self._clock.now(), by_kid, tuple(signing), jwks)
         return ring
 
     # --- Making and rotating ------------------------------------------------------------------------------------

@@ -126,8 +126,10 @@ def half_hash(token: str) -> str:
 
 def acr(grant: Grant) -> str:
     """What the connection said, unless the app asked for our own level; never more than was done."""
+    if grant.acr is None:
+        return LOWEST_ACR
     wanted = wanted_acr(grant.claims_request)
-    if grant.acr is not None and (not wanted or grant.acr in wanted or LOWEST_ACR not in wanted):
+    if not wanted or grant.acr in wanted or LOWEST_ACR not in wanted:
         return grant.acr
     return LOWEST_ACR
 

@@ -163,7 +163,8 @@ def _parse_key(content: bytes) -> bytes:
 
 
 def _message(purpose: str, parts: Sequence[str]) -> bytes:
-    return b"".join(len(raw).to_bytes(8) + raw for raw in map(_bytes, (purpose, *parts)))
+    raws = [text.encode("utf-8", "surrogatepass") for text in (purpose, *parts)]
+    return b"".join([len(raw).to_bytes(8) + raw for raw in raws])
 
 
 def _derive(key: bytes, use: bytes) -> bytes:

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from flask import Request
 from werkzeug.http import parse_options_header
-from werkzeug.wsgi import get_content_length, get_input_stream
+from werkzeug.wsgi import get_input_stream
 
 from broker.core.errors import BadRequest
 
@@ -83,8 +83,8 @@ def query_of(environ: dict[str, Any]) -> RawPairs:
 
 def form_of(environ: dict[str, Any]) -> RawPairs:
     """As `read_form`, without a request object. Raises `BadRequest`, and `HTTPException` when the body breaks off."""
-    length = get_content_length(environ)
-    if length is not None and length > MAX_BODY:
+    length: str = environ.get("CONTENT_LENGTH") or ""
+    if length.isascii() and length.isdecimal() and int(length[:10]) > MAX_BODY:
         raise TooLarge
     ends = "wsgi.input_terminated" in environ
     body: bytes = environ["wsgi.input"].read(MAX_BODY + 1) if ends else get_input_stream(environ).read()

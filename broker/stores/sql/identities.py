@@ -110,7 +110,9 @@ def dump(value: Mapping[str, Any]) -> str:
 
 def is_storable(text: str) -> bool:
     """Whether every engine can keep the text: PostgreSQL has no NUL, and UTF-8 has no lone surrogates."""
-    return bool(text) and "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    if text.isascii():
+        return bool(text) and "\0" not in text
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _which(directory: str, connection: ConnectionId, issuer: str, subject: str) -> dict[str, str]:
