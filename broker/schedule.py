@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -20,10 +21,12 @@ from broker.core.chain import Mark
 from broker.core.errors import BrokerError, ConfigurationError, InvalidIdentifier, Unavailable
 from broker.core.identifiers import parse_email
 from broker.core.mail import Job, JobKind, MailKind
-from broker.core.ports import Clock, Database
+from broker.core.ports import Clock, Database, Entropy, Leases
 from broker.core.tenant import Settings, Tenant
+from broker.lanes import Lanes
 from broker.services.mail_render import MailRenderer
-from broker.services.mailer import MailDeferred, MailRefused, ServerDown, Transport
+from broker.services.mailer import Delivery, MailDeferred, MailRefused, Transport
+from broker.turn import Turn
 
 LEASE = timedelta(seconds=60)
 LONGEST_JOB = timedelta(seconds=50)
@@ -34,6 +37,10 @@ IDLE = 0.25
 FIRST_RETRY = timedelta(seconds=2)
 LONGEST_RETRY = timedelta(hours=1)
 GIVE_UP = timedelta(days=2)
+BUSY = timedelta(seconds=5)
+"""Until mails come again whose transport has enough to do."""
+THREADS, EACH = 8, 2
+"""Batches of mails on their way at once: altogether, and to one transport."""
 MAINTENANCE = timedelta(minutes=1)
 RESETS = frozenset({MailKind.RESET, MailKind.RESET_ELSEWHERE})
 SEALING = timedelta(seconds=1)
@@ -80,6 +87,10 @@ class WorkerRuntime(Protocol):
     def signing(self) -> Rotates: ...
     @property
     def ledger(self) -> Seals: ...
+    @property
+    def leases(self) -> Leases: ...
+    @property
+    def entropy(self) -> Entropy: ...
 
 
 class Worker:
@@ -87,6 +98,8 @@ class Worker:
 
     def __init__(self, runtime: WorkerRuntime | Callable[[], WorkerRuntime]) -> None:
         self._runtime = runtime
+        self._lanes = Lanes(THREADS, EACH)
+        self._turn = Turn("housekeeping", self.runtime.entropy.token(12))
         self._maintained_at: datetime | None = None
         self._sealed_at: datetime | None = None
 
@@ -99,46 +112,77 @@ class Worker:
         while not stop.is_set():
             try:
                 worked = self._batch(stop)
-                self._maintain()
-                self._seal()
+                self._in_turn()
             except Exception as error:
                 worked = 0
                 log.error("worker.failed", error=_short(error), exc_info=not isinstance(error, Unavailable))
                 stop.wait(FIRST_RETRY.total_seconds())
             if not worked:
                 stop.wait(IDLE)
+        self._turn.give_up(self.runtime.leases)
+        self._lanes.close()
 
     def tick(self) -> int:
         """Do everything that is due now, also what that leads to. Returns the number of jobs that were tried."""
         total = 0
         while worked := self._batch():
             total += worked
+            self._lanes.wait()
         return total
 
     def _batch(self, stop: threading.Event | None = None) -> int:
+        """How many jobs were taken on. Mails go their way beside us: a server that hangs holds up its own."""
         runtime = self.runtime
         started = runtime.clock.now()
         with runtime.database.writing() as work:
             jobs = work.outbox.claim(started, LEASE, BATCH)
-        down: dict[str, str] = {}
-        worked = 0
+        batches: dict[str, list[Job]] = {}
         for job in jobs:
+            tenant = runtime.settings.tenants.get(job.tenant)
+            if job.kind is JobKind.MAIL and tenant is not None:
+                batches.setdefault(tenant.mail.transport, []).append(job)
+            else:
+                batches.setdefault("", []).append(job)
+        worked = 0
+        for address, batch in batches.items():
+            if not address:
+                continue
+            if not self._lanes.begin(address, partial(self._mail_all, runtime, address, batch, started, stop)):
+                self._give_back(runtime, batch, started + BUSY)
+                continue
+            worked += len(batch)
+        self._do_all(runtime, batches.get("", []), started, stop)
+        return worked + len(batches.get("", []))
+
+    def _mail_all(
+        self, runtime: WorkerRuntime, address: str, jobs: list[Job], started: datetime, stop: threading.Event | None
+    ) -> None:
+        """Mails for one transport, over one connection. Raises nothing."""
+        try:
+            with Delivery(partial(runtime.transports, address)) as delivery:
+                self._do_all(runtime, jobs, started, stop, delivery)
+        except Exception as error:
+            log.error("worker.failed", error=_short(error), exc_info=not isinstance(error, Unavailable))
+
+    def _do_all(
+        self, runtime: WorkerRuntime, jobs: list[Job], started: datetime, stop: threading.Event | None,
+        delivery: Delivery | None = None,
+    ) -> None:  # fmt: skip
+        for place, job in enumerate(jobs):
             now = runtime.clock.now()
             stopping = stop is not None and stop.is_set()
             if stopping or now - started > LEASE - LONGEST_JOB:
-                # Somebody else will have it soon; to begin now could mean to send it twice.
-                self._give_back(runtime, job, now)
-                continue
-            worked += 1
-            self._do(runtime, job, down)
-        return worked
+                # Somebody else will have them soon; to begin now could mean to send them twice.
+                self._give_back(runtime, jobs[place:], now)
+                return
+            self._do(runtime, job, delivery)
 
-    def _give_back(self, runtime: WorkerRuntime, job: Job, now: datetime) -> None:
+    def _give_back(self, runtime: WorkerRuntime, jobs: list[Job], due: datetime) -> None:
         with runtime.database.writing() as work:
-            work.outbox.retry(job.id, now, "not begun")
+            work.outbox.give_back([job.id for job in jobs], due)
 
-    def _do(self, runtime: WorkerRuntime, job: Job, down: dict[str, str]) -> None:
-        """One job, whatever happens to it. `down` are transports that did not answer in this batch."""
+    def _do(self, runtime: WorkerRuntime, job: Job, delivery: Delivery | None) -> None:
+        """One job, whatever happens to it."""
         try:
             match job.kind:
                 case JobKind.RECOVER:
@@ -146,30 +190,22 @@ class Worker:
                 case JobKind.REGISTER:
                     runtime.accounts.work(job)
                 case JobKind.MAIL:
-                    self._deliver(runtime, job, down)
+                    self._deliver(runtime, job, delivery)
             log.info("job.done", job=job.id, kind=job.kind.value, tenant=job.tenant, attempt=job.attempts + 1)
         except MailRefused as error:
             self._bury(runtime, job, error)
         except Exception as error:
             self._retry(runtime, job, error)
 
-    def _deliver(self, runtime: WorkerRuntime, job: Job, down: dict[str, str]) -> None:
+    def _deliver(self, runtime: WorkerRuntime, job: Job, delivery: Delivery | None) -> None:
         tenant = runtime.settings.tenants.get(job.tenant)
-        if tenant is None:
+        if tenant is None or delivery is None:
             raise MailRefused(f"tenant {job.tenant} is gone")
         to = job.payload.get("to", "")
         if not permitted(to, tenant.mail.only_to):
             log.info("mail.held_back", job=job.id, tenant=job.tenant, mail=job.payload.get("kind"))
         else:
-            address = tenant.mail.transport
-            if address in down:
-                raise MailDeferred(down[address])
-            message = _compose(runtime, tenant, job, to)
-            try:
-                runtime.transports(address).send(message)
-            except ServerDown as error:
-                down[address] = error.detail
-                raise
+            delivery.send(lambda: _compose(runtime, tenant, job, to))
             if job.payload.get("kind") in RESETS:
                 log.info("reset.sent", reference=job.payload.get("reference", ""), tenant=job.tenant,
                          connection=job.payload.get("connection", ""), mail=job.payload["kind"])  # fmt: skip
@@ -201,12 +237,17 @@ class Worker:
         with runtime.database.writing() as work:
             work.outbox.dead(job.id, _short(error), runtime.clock.now())
 
+    def _in_turn(self) -> None:
+        """What one of all workers does, at its times."""
+        if self._turn.mine(self.runtime.leases, self.runtime.clock):
+            self._maintain()
+            self._seal()
+
     def _seal(self) -> None:
         """The end of the chain goes into the log as well: elsewhere, nobody who owns the database can change it."""
         runtime = self.runtime
         now = runtime.clock.now()
-        # Also after the clock went back.
-        if self._sealed_at is None or not timedelta() <= now - self._sealed_at < SEALING:
+        if _is_due(self._sealed_at, SEALING, now):
             self._sealed_at = now
             if (head := runtime.ledger.seal()) is not None:
                 log.info("audit.sealed", place=head.place, hash=head.hash)
@@ -215,12 +256,18 @@ class Worker:
         """Once a minute: signing keys that are due to be made, to sign, or to go; and rows that nobody needs."""
         runtime = self.runtime
         now = runtime.clock.now()
-        if self._maintained_at is None or now - self._maintained_at >= MAINTENANCE:
+        if _is_due(self._maintained_at, MAINTENANCE, now):
             self._maintained_at = now
-            runtime.signing.rotate_due(runtime.settings.tenants.values())
+            tenants = runtime.settings.tenants.values()
+            runtime.signing.rotate_due(self._turn.while_mine(tenants, runtime.leases, runtime.clock))
             with runtime.database.writing() as work:
                 work.outbox.sweep(now - KEPT)
                 work.tickets.sweep(now - KEPT)
+
+
+def _is_due(last: datetime | None, every: timedelta, now: datetime) -> bool:
+    """Also after the clock went back."""
+    return last is None or not timedelta() <= now - last < every
 
 
 def delay(job: Job) -> timedelta:

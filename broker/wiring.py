@@ -25,6 +25,7 @@ from broker.core.ports import (
     Fetcher,
     Grants,
     Hasher,
+    Leases,
     Logins,
     Sessions,
     Throttle,
@@ -98,6 +99,7 @@ class Engines:
     logins: Logins
     throttle: Throttle
     stories: Stories
+    leases: Leases
     ping: Callable[[], None]
     """Raises `Unavailable` when the key-value store does not answer."""
     close: Callable[[], None] = field(default=lambda: None)
@@ -115,6 +117,7 @@ class Runtime:
         self.vault = engines.vault
         self.database = engines.database
         self.sessions = engines.sessions
+        self.leases = engines.leases
         # JWKS, discovery documents and open connections live in these instances.
         self._connections = _unchanged(before, settings, engines) if before else {}
         self._http_origins: dict[TenantId, frozenset[str]] = {}
@@ -327,6 +330,7 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
     from broker.services.upstream import AuthlibClients
     from broker.services.verifier import UpstreamVerifier
     from broker.stores.kv.grants import KvGrants
+    from broker.stores.kv.leases import KvLeases
     from broker.stores.kv.logins import KvLogins
     from broker.stores.kv.redis import RedisKeyValue
     from broker.stores.kv.sessions import KvSessions
@@ -377,6 +381,7 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
         logins=KvLogins(kv, vault, clock, entropy),
         throttle=KvThrottle(kv, clock, database.marker()),
         stories=stories,
+        leases=KvLeases(kv),
         ping=kv.ping,
         close=close,
     )

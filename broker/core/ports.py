@@ -220,6 +220,9 @@ class Outbox(Protocol):
         `attempts` counts earlier claims, also those that ended in a crash.
         """
 
+    def give_back(self, ids: Sequence[str], due: datetime) -> None:
+        """Claimed and not begun: as if they had not been claimed, but not due before then."""
+
     def done(self, id: str, now: datetime) -> None:
         """Finished: the payload is wiped."""
 
@@ -483,6 +486,16 @@ class Throttle(Protocol):
 
     def forgiving(self, receipt: tuple[str, ...]) -> Rider:
         """What `forgive` does, to ride along with the end or the next step of a login."""
+
+
+class Leases(Protocol):
+    """Which one of several processes does something. Raises `Unavailable`."""
+
+    def hold(self, name: str, holder: str, ttl: timedelta) -> bool:
+        """Take it, or renew it. True for exactly one holder until `ttl` has passed since its last call."""
+
+    def release(self, name: str, holder: str) -> None:
+        """Let go of it before it ends; nothing happens when somebody else holds it."""
 
 
 # --- What a connection gets ------------------------------------------------------------------------------------------

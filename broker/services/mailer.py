@@ -9,7 +9,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.headerregistry import Address
@@ -26,6 +26,8 @@ TIMEOUT = 10.0
 """Seconds for one answer of a mail server."""
 DEADLINE = 20.0
 """Seconds for one delivery once connected, all answers together: much less than a lease of the outbox."""
+FAREWELL = 5.0
+"""Seconds for what is no delivery: asking whether a connection still stands, and ending it."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE = re.compile(r"[^A-Za-z0-9_@.+-]")
 
@@ -51,6 +53,39 @@ class Transport(Protocol):
 
     def send(self, message: EmailMessage) -> None:
         """Returns once somebody else has taken the responsibility. Raises `MailDeferred`, `MailRefused`."""
+
+
+class Delivery:
+    """Mails to one transport, one after the other, over one connection where it has such a thing.
+
+    A server that is down is not asked again: `send` then says so at once. Used in one thread.
+    """
+
+    def __init__(self, transport: Callable[[], Transport]) -> None:
+        self._open = transport
+        self._transport: Transport | None = None
+        self._down = ""
+
+    def __enter__(self) -> Delivery:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if isinstance(self._transport, SmtpConversation):
+            self._transport.close()
+
+    def send(self, compose: Callable[[], EmailMessage]) -> None:
+        """Raises `MailDeferred`, `MailRefused`, and what `compose` raises."""
+        if self._down:
+            raise MailDeferred(self._down)
+        message = compose()
+        if self._transport is None:
+            transport = self._open()
+            self._transport = SmtpConversation(transport) if isinstance(transport, SmtpTransport) else transport
+        try:
+            self._transport.send(message)
+        except ServerDown as error:
+            self._down = error.detail
+            raise
 
 
 def open_transport(url: str, root: Path) -> Transport:
@@ -123,7 +158,8 @@ def _envelope(message: EmailMessage) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class SmtpTransport:
-    """One connection a mail. `tls` is `implicit`, `starttls` or `none`; asked for, it is never done without."""
+    """One connection a mail; `SmtpConversation` is for several. `tls` is `implicit`, `starttls` or `none`; asked for,
+    it is never done without."""
 
     host: str
     port: int
@@ -146,7 +182,7 @@ class SmtpTransport:
 
     @contextmanager
     def _session(self) -> Iterator[smtplib.SMTP]:
-        with self._failures():
+        with self.failures():
             server = self._connect()
             try:
                 with _until(server, self.deadline):
@@ -157,6 +193,17 @@ class SmtpTransport:
                         server.quit()
             finally:
                 server.close()
+
+    def connect(self) -> smtplib.SMTP:
+        """A connection that has been introduced. Within `failures`."""
+        server = self._connect()
+        try:
+            with _until(server, self.deadline):
+                self._introduce(server)
+        except BaseException:
+            server.close()
+            raise
+        return server
 
     def _connect(self) -> smtplib.SMTP:
         name = socket.gethostname()
@@ -179,7 +226,7 @@ class SmtpTransport:
                 raise ServerDown(f"{self}: a user name or password beyond ASCII") from None
 
     @contextmanager
-    def _failures(self) -> Iterator[None]:
+    def failures(self) -> Iterator[None]:
         """What is the server's or our own fault is tried again; what it says of the recipient or the mail counts."""
         try:
             yield
@@ -203,6 +250,50 @@ class SmtpTransport:
 
     def __str__(self) -> str:
         return f"{'smtps' if self.tls == 'implicit' else 'smtp'}://{self.host}:{self.port}"
+
+
+class SmtpConversation:
+    """Several mails over one connection. After anything that goes wrong the next mail has a new one."""
+
+    def __init__(self, transport: SmtpTransport) -> None:
+        self._transport = transport
+        self._server: smtplib.SMTP | None = None
+
+    def send(self, message: EmailMessage) -> None:
+        """As `Transport.send`."""
+        sender, recipient = _envelope(message)
+        with self._transport.failures():
+            server = self._still_open() or self._transport.connect()
+            self._server = None
+            try:
+                with _until(server, self._transport.deadline):
+                    server.send_message(message, sender, [recipient])
+            except BaseException:
+                server.close()
+                raise
+            self._server = server
+
+    def close(self) -> None:
+        """The mails were taken; how the server says good-bye does not matter."""
+        server, self._server = self._server, None
+        if server is not None:
+            with suppress(smtplib.SMTPException, OSError), _until(server, FAREWELL):
+                server.quit()
+            server.close()
+
+    def _still_open(self) -> smtplib.SMTP | None:
+        """Asked before the mail is: once it is on its way, nobody knows whether it was taken."""
+        server, self._server = self._server, None
+        if server is None:
+            return None
+        try:
+            with _until(server, FAREWELL):
+                if server.rset()[0] == 250:
+                    return server
+        except (smtplib.SMTPException, OSError):
+            pass
+        server.close()
+        return None
 
 
 def _verdict(code: int, what: str) -> BrokerError:

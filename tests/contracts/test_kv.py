@@ -8,6 +8,7 @@ import pytest
 
 from broker.services.secrets import SecretVault
 from broker.stores.kv.grants import KvGrants
+from broker.stores.kv.leases import KvLeases
 from broker.stores.kv.logins import KvLogins
 from broker.stores.kv.redis import RedisKeyValue
 from broker.stores.kv.sessions import KvSessions
@@ -16,6 +17,7 @@ from broker.stores.kv.transactions import KvTransactions
 from broker.testing.clock import FixedClock
 from broker.testing.contracts.grants import GrantsContract
 from broker.testing.contracts.key_value import KeyValueContract
+from broker.testing.contracts.leases import LeasesContract
 from broker.testing.contracts.sessions import SessionsContract
 from broker.testing.contracts.throttle import ThrottleContract
 from broker.testing.contracts.transactions import LoginsContract, TransactionsContract
@@ -75,6 +77,10 @@ class Stores:
     def throttle(self, kv: RedisKeyValue, clock: FixedClock) -> KvThrottle:
         return KvThrottle(kv, clock, f"{int(clock.now().timestamp())}.installation")
 
+    @pytest.fixture
+    def leases(self, kv: RedisKeyValue) -> KvLeases:
+        return KvLeases(kv)
+
 
 class TestKeyValue(KeyValueContract):
     @pytest.fixture
@@ -99,4 +105,8 @@ class TestGrants(Stores, GrantsContract):
 
 
 class TestThrottle(Stores, ThrottleContract):
+    pass
+
+
+class TestLeases(Stores, LeasesContract):
     pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -43,6 +43,7 @@ _DUE = (
 _ONE = update(outbox).where(_ID, outbox.c.state == NEW)
 _LEASE = _ONE.values(leased_until=bindparam("p_until"), attempts=outbox.c.attempts + 1)
 _RETRY = _ONE.values(due_at=bindparam("p_due"), error=bindparam("p_error"), leased_until=None)
+_GIVE_BACK = _ONE.values(due_at=bindparam("p_due"), leased_until=None, attempts=outbox.c.attempts - 1)
 _FINISH = _ONE.values(
     state=bindparam("p_state"),
     error=bindparam("p_error"),
@@ -108,6 +109,10 @@ class SqlOutbox:
             if self._statements.change(_LEASE, {"p_id": row.id, "p_until": now + lease}) == 1:
                 jobs.append(_job(row, payload))
         return jobs
+
+    def give_back(self, ids: Sequence[str], due: datetime) -> None:
+        for id in ids:
+            self._statements.change(_GIVE_BACK, {"p_id": id, "p_due": due})
 
     def done(self, id: str, now: datetime) -> None:
         self._statements.change(_FINISH, {"p_id": id, "p_state": DONE, "p_error": "", "p_now": now})

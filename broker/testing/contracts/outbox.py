@@ -115,6 +115,17 @@ class OutboxContract(Stored):
             assert work.outbox.depth() == {"new": 1, "done": 0, "dead": 1}
             assert work.outbox.recent("acme", "reset", "ada", now) == 0
 
+    def test_what_was_claimed_and_not_begun_is_as_if_it_had_not_been_claimed(
+        self, database: Database, now: datetime
+    ) -> None:
+        _put(database, a_job(now))
+        (job,) = _claim(database, now)
+        with database.writing() as work:
+            work.outbox.give_back([job.id], now + MINUTE / 2)
+        assert _claim(database, now) == []
+        (again,) = _claim(database, now + MINUTE / 2)
+        assert again.attempts == job.attempts == 0
+
     def test_claims_at_once_never_hand_one_job_to_two(self, database: Database, clock: FixedClock) -> None:
         now = clock.now()
         for number in range(60):
