@@ -14,7 +14,7 @@ from tests.architecture.source import ROOT, files, modules
 
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "managers"}
 LONGEST = 500  # lines; the aim is 400, and what is longer than this has two jobs
-LONGER = {"broker/core/ports.py": 600}  # one page with everything that the core needs of the world, mostly docstrings
+LONGER = {"broker/core/ports.py": 700}  # one page with everything that the core needs of the world, mostly docstrings
 WAITING = {  # where another process sets the pace; a deadline ends each of these loops
     "tests/servers.py",  # a server starts
     "tests/postgresql.py",  # so does this one
