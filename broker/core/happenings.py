@@ -48,6 +48,8 @@ EVENTS: Mapping[str, Kind] = {
     "config.refused": Kind("error", "The changed files are wrong; the configuration that ran stays."),
     "config.watched": Kind("info", "The configuration folder is watched for changes."),
     "config.watch_failed": Kind("error", "Watching the configuration failed; SIGHUP still reloads."),
+    "turn.taken": Kind("info", "This background worker does from now on what only one of them does."),
+    "turn.lost": Kind("warning", "It does not any more: another took over, or the key-value store does not answer."),
     "branding.logo": Kind("warning", "A logo cannot be used; the pages show the name instead."),
     "events.dropped": Kind("warning", "So many events were lost: their reader was too slow, or the disk full."),
     "server.said": Kind("warning", "Something that a library or the web server had to say."),
