@@ -91,8 +91,7 @@ def _everything_that_is_done_with_a_login(kv: RedisKeyValue) -> None:
         )  # fmt: skip
         sessions.replace(secret, session, sessions.secret_for(session.id, "2"))
         sessions.touch(session.id, lambda one: one)
-        grants.redeem_code(code)
-        grants.start_refresh(grant, grants.refresh_for(grant.id, "1"))
+        grants.redeem_code(code, grants.refresh_for(grant.id, "1"))
         grants.rotate_refresh(grants.refresh_for(grant.id, "1"), grants.refresh_for(grant.id, "2"))
         grants.revoke(grant.id)
         sessions.close(session.id)
