@@ -424,7 +424,8 @@ class Grants(Protocol):
     def redeem_code(self, code: str, first: str | None = None) -> Grant | Reused | None:
         """The first caller gets the grant, and its family begins to live (until `grant.expires_at`).
 
-        `first` is its first refresh token; without one it never has any. Any other use kills the family.
+        All others get `grant.redeemed()`. `first` is its first refresh token; without one it never has any. Any other
+        use kills the family.
         """
 
     def rotate_refresh(self, old: str, new: str) -> Grant | Reused | None:

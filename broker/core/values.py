@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -195,6 +195,10 @@ class Grant:
     claims_request: Mapping[str, Any] = field(default_factory=dict)
     """The `claims` parameter of OIDC Core 5.5, parsed."""
     connection: ConnectionId | None = None
+
+    def redeemed(self) -> Grant:
+        """Without what only the redemption of its code needs: what a family remembers."""
+        return replace(self, redirect_uri="", nonce=None, code_challenge=None, code_challenge_method=None)
 
     @property
     def offline(self) -> bool:

@@ -164,6 +164,18 @@ def test_identifier_and_password_on_one_page_cost_what_the_password_alone_does(v
     assert visits.cost == (2, 3)
 
 
+def test_a_finished_login_keeps_less_than_500_bytes_in_the_key_value_store(visits: Visits) -> None:
+    """With a refresh token. What ends within ten minutes is not counted: the tombstone, and who redeemed the code."""
+    store = visits.key_values
+    store.everywhere("FLUSHALL")
+    visits.tokens()
+    (keys,) = store.everywhere("KEYS", "[tgsu]:*").values()
+    left = store.batch([("PTTL", key) for key in keys])
+    kept = [key for key, milliseconds in zip(keys, left, strict=True) if milliseconds > 600_000]
+    assert sorted(key[:1] for key in kept) == [b"g", b"s", b"u"]
+    assert sum(store.batch([("MEMORY", "USAGE", key) for key in kept])) < 500
+
+
 def test_a_code_for_tokens_is_one_read_and_one_script(visits: Visits) -> None:
     visits.tokens()
     assert visits.cost == (1, 1)

@@ -10,7 +10,7 @@ from broker.core.ports import Clock, Reused, Vault
 from broker.core.values import Grant, GrantId
 from broker.stores.kv.codec import Unreadable, decode, encode, epoch_milliseconds
 from broker.stores.kv.line import Part
-from broker.stores.kv.redis import RedisKeyValue, milliseconds
+from broker.stores.kv.redis import MEMORY, RedisKeyValue, digest, milliseconds
 from broker.stores.kv.scripts import GRANT_REDEEM, GRANT_REFRESH, GRANT_REVOKE
 
 MAC_LENGTH = 22
@@ -49,7 +49,10 @@ class KvGrants:
             raise ValueError("this code does not name the grant: make it with code_for")
         until = epoch_milliseconds(self._clock.now() + ttl)
         ends = epoch_milliseconds(grant.expires_at)
-        return f"C {self._vault.digest(code)} {until}-{ends} ".encode() + encode(grant, without="id")
+        kept = encode(grant.redeemed(), without="id")
+        return (
+            f"C {digest(self._vault, code)} {until}-{ends}-{len(kept)} ".encode() + kept + encode(grant, without="id")
+        )
 
     def redeem_code(self, code: str, first: str | None = None) -> Grant | Reused | None:
         """Raises `ValueError` for a `first` that `refresh_for` did not make for the same family."""
@@ -59,16 +62,16 @@ class KvGrants:
         begins = "" if first is None else self._digest_of_new(GrantId(id), first)
         now = epoch_milliseconds(self._clock.now())
         arguments: list[Part] = [
-            self._vault.digest(code), now, self._kv.nonce(), milliseconds(REMEMBER_DEAD), begins,
+            digest(self._vault, code), now, self._kv.nonce(), milliseconds(REMEMBER_DEAD), begins, milliseconds(MEMORY),
         ]  # fmt: skip
-        return self._answer(id, self._kv.run(GRANT_REDEEM, [grant_key(id)], arguments))
+        return self._answer(id, self._kv.run(GRANT_REDEEM, [grant_key(id), f"{grant_key(id)}:taken"], arguments))
 
     def rotate_refresh(self, old: str, new: str) -> Grant | Reused | None:
         """Raises `ValueError` for a `new` that `refresh_for` did not make for the same family."""
         id = self._family(old)
         if id is None:
             return None
-        arguments: list[Part] = [self._vault.digest(old), self._digest_of_new(id, new), milliseconds(REMEMBER_DEAD)]
+        arguments: list[Part] = [digest(self._vault, old), self._digest_of_new(id, new), milliseconds(REMEMBER_DEAD)]
         return self._answer(id, self._kv.run(GRANT_REFRESH, [grant_key(id)], arguments))
 
     def peek_refresh(self, token: str) -> Grant | None:
@@ -77,7 +80,7 @@ class KvGrants:
             return None
         value = self._kv.get(grant_key(id))
         current = _current(value)
-        if value is None or current is None or not hmac.compare_digest(current, self._vault.digest(token).encode()):
+        if value is None or current is None or not hmac.compare_digest(current, digest(self._vault, token).encode()):
             return None
         return self._living(id, value)
 
@@ -115,7 +118,7 @@ class KvGrants:
     def _digest_of_new(self, id: GrantId, token: str) -> str:
         if self._family(token) != id:
             raise ValueError("this token was not made for this family: make it with refresh_for")
-        return self._vault.digest(token)
+        return digest(self._vault, token)
 
     def _living(self, id: str, value: bytes) -> Grant | None:
         state, _, rest = value.partition(b" ")

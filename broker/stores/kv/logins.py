@@ -8,13 +8,12 @@ from datetime import timedelta
 from broker.core.ports import Clock, Entropy, Rider, Vault
 from broker.core.transaction import Transaction
 from broker.core.values import Grant, GrantId, Session
-from broker.stores.kv.codec import epoch_milliseconds
 from broker.stores.kv.grants import KvGrants, grant_key
 from broker.stores.kv.line import Part
 from broker.stores.kv.redis import RedisKeyValue, milliseconds
 from broker.stores.kv.scripts import LOGIN_CLOSE, LOGIN_FINISH
-from broker.stores.kv.sessions import KvSessions, index_key, session_key, written
-from broker.stores.kv.transactions import tombstone, transaction_key
+from broker.stores.kv.sessions import KvSessions, index_key, session_key, whole_seconds, written
+from broker.stores.kv.transactions import GRAVE, tombstone, transaction_key
 
 
 class KvLogins:
@@ -57,7 +56,7 @@ class KvLogins:
         kept = not transaction.interactive and transaction.session == session.id
         grave = tombstone(transaction, nonce) if stored else b""
         coded = self._grants.coded(code, grant, code_lifetime) if code and grant else b""
-        ended: tuple[Part, ...] = (nonce, grave, milliseconds(left), coded, milliseconds(code_lifetime))
+        ended: tuple[Part, ...] = (nonce, grave, milliseconds(min(left, GRAVE)), coded, milliseconds(code_lifetime))
         if self._kv.spread:
             return self._finish_by_slot(transaction, session, session_secret, kept, ended, also)
         now = self._clock.now()
@@ -70,8 +69,7 @@ class KvLogins:
             milliseconds(session.expires_at - now),
             digest if kept else "",
             session.id,
-            epoch_milliseconds(session.expires_at),
-            epoch_milliseconds(now),
+            *whole_seconds(session.expires_at, now),
         ]
         return bool(self._kv.run(LOGIN_FINISH, keys, arguments, also))
 

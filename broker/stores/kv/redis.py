@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as Broken
 from redis.exceptions import TimeoutError as TooSlow
 
 from broker.core.errors import ConfigurationError, Unavailable
-from broker.core.ports import Rider
+from broker.core.ports import Rider, Vault
 from broker.core.store_address import parse_store_address
 from broker.stores.kv.line import EVAL, EVALSHA, Command, Part
 from broker.stores.kv.routes import Route, route_to
@@ -214,6 +214,11 @@ def _tagged(key: str) -> str:
 def _named(key: str) -> bytes:
     """The name of a key on the server."""
     return raw(key if "}" not in key and key else _tagged(key))  # type: ignore[return-value]
+
+
+def digest(vault: Vault, secret: str) -> str:
+    """What is stored of a secret of 256 random bits: 132 bits of its SHA-256, which nobody finds another secret for."""
+    return vault.digest(secret)[:22]
 
 
 def raw(part: Part) -> Part:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hmac
+import math
 from collections.abc import Callable
+from datetime import datetime
 
 from broker.core.errors import Unavailable
 from broker.core.ports import Clock, Vault
 from broker.core.values import Session, SessionId, UserId
-from broker.stores.kv.codec import Unreadable, decode, encode, epoch_milliseconds
+from broker.stores.kv.codec import Unreadable, decode, encode
 from broker.stores.kv.line import Command, Part
-from broker.stores.kv.redis import RedisKeyValue, milliseconds, raw, script_call
+from broker.stores.kv.redis import RedisKeyValue, digest, milliseconds, raw, script_call
 from broker.stores.kv.scripts import SESSION_INDEX, SESSION_REPLACE
 from broker.stores.kv.transactions import ROUNDS
 
@@ -38,7 +40,7 @@ class KvSessions:
         """Keep it, and list it: two keys, two slots."""
         now = self._clock.now()
         left = milliseconds(session.expires_at - now)
-        listed: list[Part] = [session.id, epoch_milliseconds(session.expires_at), epoch_milliseconds(now), left]
+        listed: list[Part] = [session.id, *whole_seconds(session.expires_at, now), left]
         return [
             ("SET", raw(session_key(session.id)), written(session, digest), "PX", left),
             script_call(SESSION_INDEX, [index_key(session.user)], listed),
@@ -55,8 +57,8 @@ class KvSessions:
         value = self._kv.get(session_key(SessionId(id)))
         if value is None:
             return None
-        digest = self._vault.digest(secret).encode()
-        return self._read(id, value) if hmac.compare_digest(value.partition(b" ")[0], digest) else None
+        kept = digest(self._vault, secret).encode()
+        return self._read(id, value) if hmac.compare_digest(value.partition(b" ")[0], kept) else None
 
     def find(self, id: SessionId) -> Session | None:
         value = self._kv.get(session_key(id))
@@ -107,7 +109,7 @@ class KvSessions:
         """What is kept of a secret. Raises `ValueError` for the secret of another session."""
         if not secret.startswith(f"{id}."):
             raise ValueError("this secret does not name the session: make it with secret_for")
-        return self._vault.digest(secret)
+        return digest(self._vault, secret)
 
     def _read(self, id: str, value: bytes) -> Session | None:
         try:
@@ -123,6 +125,11 @@ def session_key(id: SessionId) -> str:
 
 def index_key(user: UserId) -> str:
     return f"u:{{{user}}}"
+
+
+def whole_seconds(ends: datetime, now: datetime) -> tuple[int, int]:
+    """When a session ends, and when it is now, as the list of a user's sessions has it: smaller than milliseconds."""
+    return math.ceil(ends.timestamp()), math.floor(now.timestamp())
 
 
 def written(session: Session, digest: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from broker.core.errors import PageExpired, Unavailable
 from broker.core.ports import Clock, Rider
@@ -14,6 +15,8 @@ from broker.stores.kv.line import Part
 from broker.stores.kv.redis import RedisKeyValue, milliseconds
 from broker.stores.kv.scripts import TRANSACTION_CLOSE, TRANSACTION_SAVE
 
+GRAVE = timedelta(minutes=10)
+"""How long a finished login says so. After that it is gone, and gone cannot be finished either."""
 ROUNDS = 1000
 """How often a compare-and-swap is tried. Each round that fails is one that somebody else won."""
 
@@ -62,7 +65,7 @@ class KvTransactions:
     def close(self, transaction: Transaction) -> bool:
         left = transaction.expires_at - self._clock.now()
         nonce = self._kv.nonce()
-        arguments: list[Part] = [nonce, tombstone(transaction, nonce), milliseconds(left)]
+        arguments: list[Part] = [nonce, tombstone(transaction, nonce), milliseconds(min(left, GRAVE))]
         return left.total_seconds() > 0 and bool(
             self._kv.run(TRANSACTION_CLOSE, [transaction_key(transaction.id)], arguments)
         )

@@ -48,7 +48,7 @@ class GrantsContract:
     ) -> None:
         assert grants.find(grant.id) is None
         assert grants.redeem_code(code) == grant
-        assert grants.find(grant.id) == grant
+        assert grants.find(grant.id) == grant.redeemed()
 
     def test_a_family_begins_with_its_first_refresh_token_or_never_has_one(
         self, grants: Grants, grant: Grant, code: str
@@ -70,7 +70,7 @@ class GrantsContract:
         self, grants: Grants, grant: Grant, code: str, tokens: list[str], clock: FixedClock
     ) -> None:
         clock.advance(timedelta(days=20))
-        assert grants.rotate_refresh(tokens[0], tokens[1]) == grant
+        assert grants.rotate_refresh(tokens[0], tokens[1]) == grant.redeemed()
         assert grants.redeem_code(code) == Reused(grant.id)
         assert grants.find(grant.id) is None
         assert grants.peek_refresh(tokens[1]) is None
@@ -81,7 +81,7 @@ class GrantsContract:
             assert grants.redeem_code(wrong) is None
         assert grants.redeem_code(code) == grant
         assert grants.redeem_code(f"{grant.id}.wrong") is None
-        assert grants.find(grant.id) == grant
+        assert grants.find(grant.id) == grant.redeemed()
 
     def test_a_code_is_refused_when_its_time_is_over(
         self, grants: Grants, grant: Grant, code: str, clock: FixedClock
@@ -97,11 +97,11 @@ class GrantsContract:
     def test_a_refresh_token_is_replaced_by_its_successor(
         self, grants: Grants, grant: Grant, tokens: list[str]
     ) -> None:
-        assert grants.peek_refresh(tokens[0]) == grant
-        assert grants.rotate_refresh(tokens[0], tokens[1]) == grant
+        assert grants.peek_refresh(tokens[0]) == grant.redeemed()
+        assert grants.rotate_refresh(tokens[0], tokens[1]) == grant.redeemed()
         assert grants.peek_refresh(tokens[0]) is None
-        assert grants.peek_refresh(tokens[1]) == grant
-        assert grants.rotate_refresh(tokens[1], tokens[2]) == grant
+        assert grants.peek_refresh(tokens[1]) == grant.redeemed()
+        assert grants.rotate_refresh(tokens[1], tokens[2]) == grant.redeemed()
 
     def test_an_older_token_kills_the_family(self, grants: Grants, grant: Grant, tokens: list[str]) -> None:
         grants.rotate_refresh(tokens[0], tokens[1])
@@ -114,7 +114,7 @@ class GrantsContract:
     def test_looking_at_an_older_token_harms_nothing(self, grants: Grants, grant: Grant, tokens: list[str]) -> None:
         grants.rotate_refresh(tokens[0], tokens[1])
         assert grants.peek_refresh(tokens[0]) is None
-        assert grants.find(grant.id) == grant
+        assert grants.find(grant.id) == grant.redeemed()
 
     def test_an_invented_token_is_nothing_and_harms_nothing(
         self, grants: Grants, grant: Grant, tokens: list[str]
@@ -122,7 +122,7 @@ class GrantsContract:
         for token in ("", "x", "..", f"{grant.id}.random.mac", tokens[0] + "x", tokens[0][:-1], "\ud800.\ud800.é"):
             assert grants.rotate_refresh(token, tokens[1]) is None
             assert grants.peek_refresh(token) is None
-        assert grants.find(grant.id) == grant
+        assert grants.find(grant.id) == grant.redeemed()
 
     def test_a_token_of_another_family_cannot_become_a_successor(
         self, grants: Grants, grant: Grant, tokens: list[str]
@@ -130,7 +130,7 @@ class GrantsContract:
         other = grants.refresh_for(GrantId("other"), "random")
         with pytest.raises(ValueError):
             grants.rotate_refresh(tokens[0], other)
-        assert grants.peek_refresh(tokens[0]) == grant
+        assert grants.peek_refresh(tokens[0]) == grant.redeemed()
 
     def test_a_family_ends_when_its_time_is_over(
         self, grants: Grants, grant: Grant, tokens: list[str], clock: FixedClock
@@ -166,10 +166,10 @@ class GrantsContract:
         code, token = grants.code_for(grant.id, "code"), grants.refresh_for(grant.id, "first")
         grants.save_code(code, grant, MINUTE)
         grants.redeem_code(code, token)
-        assert grants.find_unless_revoked(grant.id, "jti-1") == grants.find(grant.id) == grant
+        assert grants.find_unless_revoked(grant.id, "jti-1") == grants.find(grant.id) == grant.redeemed()
         grants.revoke_token("jti-1", MINUTE)
         assert grants.find_unless_revoked(grant.id, "jti-1") is None
-        assert grants.find_unless_revoked(grant.id, "jti-2") == grant
+        assert grants.find_unless_revoked(grant.id, "jti-2") == grant.redeemed()
         grants.revoke(grant.id)
         assert grants.find_unless_revoked(grant.id, "jti-2") is None
 
@@ -195,7 +195,7 @@ class GrantsContract:
             grants.redeem_code(code, token)
             successors = [grants.refresh_for(grant.id, f"next-{n}") for n in range(CALLERS)]
             got = race(lambda n, old=token, new=successors: grants.rotate_refresh(old, new[n]))  # type: ignore[misc]
-            assert got.count(grant) == 1
+            assert got.count(grant.redeemed()) == 1
             assert got.count(Reused(grant.id)) == CALLERS - 1
             assert grants.find(grant.id) is None
             assert [token for token in successors if grants.peek_refresh(token)] == []

@@ -2,7 +2,7 @@
 -- ARGV:  1 nonce      2 tombstone, '' when the transaction was never stored        3 its ttl (ms)
 --        4 grant, '' for none           5 its ttl (ms)
 --        6 session    7 its ttl (ms)    8 digest that a kept session must have, '' for a new or renewed one
---        9 session id 10 when it expires (ms)  11 now (ms)
+--        9 session id 10 when it expires (s)   11 now (s)
 -- A session is "<digest of its secret> <content>". On a cluster: session_replace, login_close, session_index.
 if ARGV[2] ~= '' then
   local value = redis.call('GET', KEYS[1])
