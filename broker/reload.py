@@ -21,6 +21,7 @@ import structlog
 from broker import wiring
 from broker.core.errors import ConfigurationError
 from broker.core.tenant import Settings
+from broker.settings.changes import NEED_A_RESTART
 from broker.settings.load import BRANDING_FOLDER, BROKER_FILE, TENANTS_FOLDER, Loader
 from broker.settings.watch import Fingerprint, fingerprint
 from broker.wiring import Runtime
@@ -33,7 +34,6 @@ LOOK = 0.5
 """Seconds between two looks at the files. What changed must look the same twice: an editor may be in the middle."""
 EARLIER = 8
 """How many configurations that went out of use are kept, at most."""
-NEED_A_RESTART = ("base_url", "database", "key_value", "secret_key", "other_secret_keys")
 _IN_FILES = {"secret_key": "secret_key_file", "other_secret_keys": "other_secret_key_files"}
 
 log = structlog.get_logger("homerealm.config")

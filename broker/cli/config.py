@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from broker.cli import WRONG
+from broker.cli import REFUSED, WRONG
 from broker.cli.options import config_option, json_option
 from broker.core.errors import BrokerError, ConfigurationError
 
 if TYPE_CHECKING:
     from broker.core.tenant import Settings
+    from broker.settings.changes import Change
     from broker.settings.connection import ConnectionSettings
 
 _DISTRIBUTION = "homerealm"
@@ -189,27 +190,48 @@ def show(config: Path, as_json: bool) -> None:
 @click.option(
     "--against",
     metavar="DIR",
-    required=True,
     type=click.Path(path_type=Path),
-    help="The configuration folder that is in use now.",
+    help="Compare with this configuration folder, and not with what runs.",
 )
 @json_option
-def diff(config: Path, against: Path, as_json: bool) -> None:
-    """What would change if `--config` took the place of `--against`. Secrets stay masked."""
-    from broker.settings.effective import differences
+def diff(config: Path, against: Path | None, as_json: bool) -> None:
+    """What a reload would change: what runs here, against the files. Secrets stay masked.
 
-    found = differences(read_settings(against), read_settings(config))
+    Exit code 0: nothing; 1: something.
+    """
+    from broker.settings.changes import changes, describe, describe_like, published
+
+    new = read_settings(config)
+    if against is None:
+        old = published(Path(new.root))
+        found = changes(old, describe_like(old, new))
+    else:
+        found = changes(describe(read_settings(against), new.secret_key), describe(new))
     if as_json:
-        changes = [{"key": key, "old": old, "new": new} for key, old, new in found]
-        click.echo(json.dumps(changes, indent=2, ensure_ascii=False))
-        return
-    for key, old, new in found:
-        if old is not None:
-            click.echo(f"- {key}: {json.dumps(old, ensure_ascii=False)}")
-        if new is not None:
-            click.echo(f"+ {key}: {json.dumps(new, ensure_ascii=False)}")
+        rows = [
+            {"key": one.key, "change": one.what, "old": one.old, "new": one.new, "restart": one.restart,
+             "loses": one.loses or None}
+            for one in found
+        ]  # fmt: skip
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    for one in () if as_json else found:
+        _print_change(one)
     if not found:
         click.echo("No differences.", err=True)
+    raise SystemExit(REFUSED if found else 0)
+
+
+def _print_change(change: Change) -> None:
+    if change.old is not None:
+        click.echo(f"- {change.key}: {json.dumps(change.old, ensure_ascii=False)}")
+    if change.new is not None:
+        click.echo(f"+ {change.key}: {json.dumps(change.new, ensure_ascii=False)}")
+    if change.old == change.new:
+        click.echo("  (the secret changed)")
+    if change.restart:
+        click.echo("  (needs a restart: a reload refuses it)")
+    if change.loses:
+        click.echo(f"  (loses: {change.loses})")
 
 
 # --- tenant --------------------------------------------------------------------------------------------------------

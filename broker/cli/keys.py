@@ -48,7 +48,9 @@ def list_keys(config: Path, tenant_id: str | None, as_json: bool) -> None:
 def rotate(config: Path, tenant_id: str, at_once: bool, as_json: bool) -> None:
     """Add new keys. They are published now and sign after an hour, so that relying parties know them in time.
 
-    With --at-once, every token signed so far is refused within half a minute.
+    With --at-once, every token signed so far is refused within half a minute. For so long other processes may still
+    sign with the old keys, and what they sign then is refused later: people sign in again. For a leaked key that is
+    right; for anything else leave it out.
     """
     from broker.core.values import Actor
     from broker.wiring import running
@@ -98,6 +100,8 @@ def _tenant(runtime: Runtime, id: str) -> Tenant:
 
 def _facts(tenant: Tenant, key: SigningKey, now: datetime) -> dict[str, Any]:
     """Nothing of the private half."""
+    from broker.oidc.signing import PERIOD, RETENTION
+
     state = "retired" if key.retired_at else "published" if key.active_from > now else "signs"
     return {
         "tenant": tenant.id,
@@ -107,6 +111,8 @@ def _facts(tenant: Tenant, key: SigningKey, now: datetime) -> dict[str, Any]:
         "created_at": _time(key.created_at),
         "active_from": _time(key.active_from),
         "retired_at": _time(key.retired_at) if key.retired_at else None,
+        "replaced_from": None if key.retired_at else _time(key.active_from + PERIOD),
+        "published_until": _time(key.retired_at + RETENTION) if key.retired_at else None,
     }
 
 
@@ -121,5 +127,9 @@ def _print(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     for row in rows:
         click.echo(
             f"{row['tenant']:<20} {row['kid']}  {row['algorithm']}  {row['state']:<9}  from {row['active_from']}"
-            + (f"  retired {row['retired_at']}" if row["retired_at"] else "")
+            + (
+                f"  retired {row['retired_at']}, published until {row['published_until']}"
+                if row["retired_at"]
+                else f"  replaced from {row['replaced_from']}"
+            )
         )

@@ -87,12 +87,16 @@ def worker(config: Path) -> None:
     from broker.reload import Live
     from broker.schedule import Worker
     from broker.services import event_log
+    from broker.settings.changes import publish
 
     event_log.configure()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with closing(Live.open(config)) as live:
+        # For `homerealm config diff`: this process has nothing more urgent to do, and there is one of it.
+        publish(live.runtime.settings)
+        live.swapping = lambda runtime: publish(runtime.settings)
         live.watch()
         Worker(lambda: live.runtime).run(stop)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from enum import Enum
@@ -35,14 +35,18 @@ def effective(settings: Settings) -> dict[str, Any]:
     return dict(_unmask(_settings(settings)))
 
 
-def differences(old: Settings, new: Settings) -> list[tuple[str, Any, Any]]:
-    """Every value that differs: its key, what it was, what it is; None for "not there". Secrets stay masked."""
-    before, after = dict(_flat(_settings(old))), dict(_flat(_settings(new)))
-    ignored = {"version", "config_dir", "root"}
-    keys = [key for key in dict.fromkeys([*before, *after]) if key not in ignored]
-    return [
-        (key, _unmask(before.get(key)), _unmask(after.get(key))) for key in keys if before.get(key) != after.get(key)
-    ]
+def document(settings: Settings, digest: Callable[[object], str]) -> dict[str, Any]:
+    """As `effective`, with `{"secret": digest, "shown": what may be seen}` in the place of each secret."""
+    return dict(_digested(_settings(settings), digest))
+
+
+def _digested(value: Any, digest: Callable[[object], str]) -> Any:
+    if isinstance(value, _Masked):
+        hidden = value.value.reveal() if isinstance(value.value, Secret) else value.value
+        return {"secret": digest(hidden), "shown": value.shown}
+    if isinstance(value, dict):
+        return {key: _digested(item, digest) for key, item in value.items()}
+    return [_digested(item, digest) for item in value] if isinstance(value, list) else value
 
 
 def _settings(settings: Settings) -> dict[str, Any]:
@@ -110,11 +114,3 @@ def _unmask(value: Any) -> Any:
     if isinstance(value, list):
         return [_unmask(item) for item in value]
     return value
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, item in value.items():
-        if isinstance(item, dict):
-            yield from _flat(item, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", item

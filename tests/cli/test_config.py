@@ -13,6 +13,8 @@ from click.testing import CliRunner, Result
 from broker import registry, resources
 from broker.cli import config as commands
 from broker.cli import main
+from broker.cli.config import read_settings
+from broker.settings.changes import publish
 from broker.settings.schema import meaning
 
 TENANT = """\
@@ -119,17 +121,38 @@ def test_show_prints_effective_values_with_secrets_masked(folder: Path) -> None:
 def test_diff_prints_what_would_change(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     (other / "tenants").mkdir(parents=True)
-    (other / "broker.yaml").write_text("database: sqlite:///var/db\n")
+    (other / "broker.yaml").write_text("database: sqlite:///var/other.db\n")
     (other / "tenants" / "acme.yaml").write_text(
         TENANT.replace("name: Acme", "name: Acme & sons").replace("canary", "new")
     )
     done = run("config", "diff", "--config", other, "--against", folder)
-    assert done.exit_code == 0
+    assert done.exit_code == 1
     assert '- tenants.acme.name: "Acme"\n+ tenants.acme.name: "Acme & sons"\n' in done.stdout
     assert '- tenants.acme.clients.shop.client_secret: ["***"]' in done.stdout
     assert "9f2c51" not in done.output
     changed = json.loads(run("config", "diff", "--config", other, "--against", folder, "--json").stdout)
-    assert {"key": "tenants.acme.name", "old": "Acme", "new": "Acme & sons"} in changed
+    assert {
+        "key": "tenants.acme.name", "change": "changed", "old": "Acme", "new": "Acme & sons", "restart": False,
+        "loses": None,
+    } in changed  # fmt: skip
+    assert "(the secret changed)" in done.stdout
+    assert "(needs a restart" in done.stdout
+
+
+def test_diff_compares_with_what_the_worker_said_that_it_runs(folder: Path) -> None:
+    assert "no background worker has run here" in run("config", "diff").stderr
+    publish(read_settings(folder))
+    described = (folder.parent / "var" / "running.json").read_text()
+    assert "canary" not in described
+    assert run("config", "diff").exit_code == 0
+    tenant = folder / "tenants" / "acme.yaml"
+    tenant.write_text(TENANT.replace("canary", "another"))
+    told = run("config", "diff")
+    assert told.exit_code == 1
+    assert "the secret changed" in told.stdout
+    assert "another" not in told.stdout
+    tenant.write_text(TENANT[: TENANT.index("clients:")])
+    assert "refresh tokens end" in run("config", "diff").stdout
 
 
 def test_diff_says_when_nothing_would_change(folder: Path) -> None:

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from broker.core.values import Secret
-from broker.settings.effective import differences, effective
+from broker.settings.changes import changes, describe
+from broker.settings.effective import effective
 from tests.settings.conftest import Folder, Upstream
 
 CANARY = "canary-9f2c51"
@@ -66,8 +67,10 @@ def test_a_changed_secret_is_a_difference_that_shows_nothing(secretive: Folder) 
         "tenants/acme.yaml", TENANT.replace('client_secret: "${ENV:CANARY}"', f'client_secret: "new-{CANARY}"')
     )
     new = secretive.load()
-    assert differences(old, new) == [("tenants.acme.connections.sso.client_secret", "***", "***")]
-    assert differences(old, old) == []
+    (found,) = changes(describe(old), describe(new))
+    assert (found.key, found.old, found.new) == ("tenants.acme.connections.sso.client_secret", "***", "***")
+    assert CANARY not in json.dumps(describe(new))
+    assert changes(describe(old), describe(old)) == []
 
 
 def test_differences_name_what_was_added_changed_and_removed(folder: Folder) -> None:
@@ -77,9 +80,10 @@ def test_differences_name_what_was_added_changed_and_removed(folder: Folder) -> 
     )
     old = folder.load()
     folder.write("tenants/acme.yaml", "tenant: acme\nname: Acme\nrules: {reset: {lifetime: 60m}}\n")
-    found = differences(old, folder.load())
-    assert ("tenants.acme.rules.reset.lifetime", "30m", "1h") in found
-    assert ("tenants.acme.connections.a.type", "database", None) in found
+    connection, lifetime = changes(describe(old), describe(folder.load()))
+    assert (lifetime.key, lifetime.what, lifetime.new) == ("tenants.acme.rules.reset.lifetime", "changed", "1h")
+    assert (connection.key, connection.what) == ("tenants.acme.connections.a", "removed")
+    assert "cannot any more" in connection.loses
 
 
 @pytest.mark.parametrize(
