@@ -18,7 +18,7 @@ and what is verified. Do not carry absolute figures to another machine: the rati
 
 * Machine: {cpu}, {cores} cores{virtual}, {memory} GB; {system}. Load average {began} at the beginning, {ended} at the end (the run itself is about 1).
 * Homerealm {homerealm} on Python {python}: one web process, one background worker, SQLite and the embedded Valkey, all durable, all on
-  one core and counted. Authlib {authlib}, Flask {flask}, Granian {httptools}, SQLAlchemy {sqlalchemy}, PyNaCl {nacl}.
+  one core and counted. Authlib {authlib}, Flask {flask}, httptools {httptools}, SQLAlchemy {sqlalchemy}, PyNaCl {nacl}.
 * Peers: node-oidc-provider 9.13.3 on Node {node} (one process; Valkey 9.1 durable on the same core and counted, or memory), Canaille 0.3.6.
 * {rounds} interleaved rounds of {seconds:g} s, {concurrency} at a time; medians. ES256 tokens (Canaille: RS256, RS512)."""
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import Any
 
+from broker.forked import Forked
 from broker.tether import tethered
 
 START_SECONDS = 30.0
@@ -25,6 +25,9 @@ STOP_SECONDS = 4.5
 STEADY_SECONDS = 60.0
 """A process that lived this long is restarted at once; one that did not, after a pause that doubles."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
+
+
+Child = subprocess.Popen[bytes] | Forked
 
 
 class StartFailed(Exception):
@@ -41,16 +44,22 @@ class Process:
     """Added to our own."""
     ready: Callable[[], bool] = lambda: True
     """Asked until it says yes; the next process starts after that. Must not block for long."""
+    title: str = ""
+    """What `ps` shows of a fork, at most 15 characters."""
+    begin: Callable[[], None] | None = None
+    """What its first launch runs in a fork of us, instead of `command`: that takes no time, and shares our memory."""
+    last: bool = False
+    """Others need it: it is asked to end when they have ended."""
     inherits: Sequence[int] = ()
     """File descriptors that it shares with us."""
-    on_reload: Callable[[subprocess.Popen[bytes]], None] | None = None
+    on_reload: Callable[[Child], None] | None = None
     """What SIGHUP does to it; None: it is started anew."""
 
 
 @dataclass
 class _Running:
     process: Process
-    child: subprocess.Popen[bytes]
+    child: Child
     started: float
     pause: float = 0.0
     restart_at: float | None = None
@@ -68,7 +77,7 @@ class Supervisor:
         self._tell = tell
         self._before_reload = before_reload
         self._running: list[_Running] = []
-        self._happened: SimpleQueue[signal.Signals | subprocess.Popen[bytes]] = SimpleQueue()
+        self._happened: SimpleQueue[signal.Signals | Child] = SimpleQueue()
         self._stopping = False
 
     def install_signals(self) -> None:
@@ -76,14 +85,25 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._signalled)
 
+    def fork(self, process: Process) -> Child:
+        """Launch one that has a `begin`, before `start` and before there are threads."""
+        if process.begin is None or not hasattr(os, "pidfd_open"):
+            raise RuntimeError(f"{process.name} cannot be forked here")
+        running = _Running(process, Forked(process.title, process.begin), time.monotonic())
+        self._running.append(running)
+        return running.child
+
     def start(self, processes: Sequence[Process]) -> bool:
         """In this order, each when the one before is ready; False when a signal came meanwhile.
 
         Raises `StartFailed`.
         """
+        for running in self._running:
+            self._look_after(running)
         for process in processes:
-            running = self._launch(process)
-            self._running.append(running)
+            running = next((one for one in self._running if one.process is process), None) or self._launch(process)
+            if running not in self._running:
+                self._running.append(running)
             deadline = time.monotonic() + START_SECONDS
             while not process.ready():
                 if self._stopping:
@@ -104,26 +124,31 @@ class Supervisor:
             except Empty:
                 self._restart_due()
                 continue
-            if isinstance(event, subprocess.Popen):
+            if isinstance(event, signal.Signals):
+                if event is signal.SIGHUP:
+                    self._reload()
+            else:
                 self._ended(event)
-            elif event is signal.SIGHUP:
-                self._reload()
 
     def stop(self) -> None:
         """Ask everything to end, last one first, and kill what is left after a while."""
         self._stopping = True
-        for running in reversed(self._running):
+        deadline = time.monotonic() + STOP_SECONDS
+        for last in (False, True):
+            self._end([one for one in reversed(self._running) if one.process.last is last], deadline)
+        self._running.clear()
+
+    def _end(self, ending: Sequence[_Running], deadline: float) -> None:
+        for running in ending:
             if running.child.poll() is None:
                 running.child.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
-        for running in reversed(self._running):
+        for running in ending:
             try:
                 running.child.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 self._tell("process.killed", process=running.process.name, after=STOP_SECONDS)
                 _kill_group(running.child)
                 running.child.wait()
-        self._running.clear()
 
     def pid(self, name: str) -> int | None:
         """The process id that a name has now."""
@@ -142,14 +167,19 @@ class Supervisor:
             pass_fds=process.inherits,
             start_new_session=True,  # the terminal's Ctrl-C is for the supervisor
         )
-        threading.Thread(target=self._watch, args=(child,), name=f"watch-{process.name}", daemon=True).start()
-        return _Running(process, child, time.monotonic())
+        running = _Running(process, child, time.monotonic())
+        self._look_after(running)
+        return running
 
-    def _watch(self, child: subprocess.Popen[bytes]) -> None:
+    def _look_after(self, running: _Running) -> None:
+        name = f"watch-{running.process.name}"
+        threading.Thread(target=self._watch, args=(running.child,), name=name, daemon=True).start()
+
+    def _watch(self, child: Child) -> None:
         child.wait()
         self._happened.put(child)
 
-    def _ended(self, child: subprocess.Popen[bytes]) -> None:
+    def _ended(self, child: Child) -> None:
         for running in self._running:
             if running.child is child and running.restart_at is None:
                 lived = time.monotonic() - running.started
@@ -160,7 +190,7 @@ class Supervisor:
                 self._tell(
                     "process.ended",
                     process=running.process.name,
-                    how=_status(child.returncode),
+                    how=_status(child.returncode or 0),
                     after=round(lived, 1),
                     again_in=running.pause,
                 )
@@ -193,7 +223,7 @@ class Supervisor:
         self._tell("processes.reload")
 
 
-def _kill_group(child: subprocess.Popen[Any]) -> None:
+def _kill_group(child: Child) -> None:
     """A child and what it started: it leads a group of its own."""
     try:
         os.killpg(child.pid, signal.SIGKILL)

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 
 
 def tethered(command: Sequence[str]) -> list[str]:
@@ -23,12 +24,15 @@ def tethered(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
-def tie(parent: int) -> bool:
-    """Ask for SIGTERM when `parent` ends; False when it has ended already."""
+def tie(parent: int, name: str = "") -> bool:
+    """Ask for SIGTERM when `parent` ends; False when it has ended already. `name` is what `ps` and `top` show."""
     if sys.platform == "linux":
         import ctypes
 
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if name:
+            prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
     return os.getppid() == parent
 
 

@@ -74,6 +74,7 @@ def run(listener: socket.socket, gateway: Gateway) -> None:
     # What is there now stays for as long as the process: it need not be looked through again and again.
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
     gateway.serve(listener)
 
@@ -93,4 +94,5 @@ def main(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # until it serves: what is loaded now stays
     main(int(sys.argv[1]))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import errno
+import gc
 import http.client
-import json
+import importlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
-import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +21,11 @@ import click
 
 from broker.cli import REFUSED, WRONG
 from broker.cli.options import config_option
-from broker.core.errors import ConfigurationError
-from broker.supervisor import Process, StartFailed, Supervisor
+from broker.core.errors import BrokerError, ConfigurationError
+from broker.supervisor import Child, Process, StartFailed, Supervisor
 
 if TYPE_CHECKING:
     from broker.core.tenant import Settings
-    from broker.stores.kv.embedded import EmbeddedValkey
 
 CONFIG = "HOMEREALM_CONFIG"
 KEY_VALUE_URL = "HOMEREALM_KEY_VALUE_URL"
@@ -48,10 +46,13 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
 
     SIGTERM lets requests finish and ends within five seconds; SIGHUP reloads the configuration.
     """
+    gc.disable()  # what is loaded now stays; every web process looks for garbage when it serves
     from broker.wsgi import let_nobody_in
 
     listener = open_port(host, port)
-    facts = read_facts(config)
+    settings = _load(config)
+    if settings is None:
+        raise SystemExit(WRONG)
     number = workers or len(os.sched_getaffinity(0))
     bell = tempfile.NamedTemporaryFile(prefix="homerealm-reload-")  # noqa: SIM115 - goes with this process
     supervisor = Supervisor(event_of_a_process, before_reload=lambda: _ring(bell.name))
@@ -59,13 +60,13 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
     environment = {CONFIG: str(config.resolve()), RELOAD_BELL: bell.name}
     if no_upgrade:
         environment[NO_UPGRADE] = "1"
-    store = _start_store(Path(facts["root"]), environment) if facts["key_value"] == "embedded" else None
+    processes = [] if no_worker else [worker_process(environment)]
+    processes += web_processes(listener, number, environment)
     try:
-        processes = [] if no_worker else [worker_process(environment)]
-        processes += web_processes(listener, number, environment)
+        fork_all(supervisor, settings, processes, environment)
         if supervisor.start(processes):
             with_worker = "" if no_worker else " and a background worker"
-            click.echo(f"Homerealm answers on {facts['base_url']} ({_listening(host, port)}; "
+            click.echo(f"Homerealm answers on {settings.base_url} ({_listening(host, port)}; "
                        f"{number} web process{'es' if number > 1 else ''}{with_worker})")  # fmt: skip
             sys.stdout.flush()
             supervisor.run()
@@ -76,14 +77,52 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
         let_nobody_in(listener)
         listener.close()
         supervisor.stop()
-        if store is not None:
-            store.stop()
+
+
+def fork_all(
+    supervisor: Supervisor, settings: Settings, processes: Sequence[Process], environment: dict[str, str]
+) -> None:
+    """Everything starts as a fork of this process, so that all of it is imported once, and its memory shared.
+
+    The store first: it gets ready while we import. There must be no thread here until the last fork. What dies later
+    is started by its command: then there are threads.
+    """
+    keeper = None
+    if settings.key_value == "embedded":
+        reader, writer = os.pipe()
+        keeper = supervisor.fork(store_process(Path(settings.root) / "var" / "valkey", writer))
+        os.close(writer)
+    for name in _WHAT_THEY_IMPORT:
+        importlib.import_module(name)
+    if keeper is not None:
+        with os.fdopen(reader, "rb") as pipe:
+            url = pipe.read().decode()
+        if not url:  # the keeper has said why
+            raise SystemExit(keeper.wait())
+        environment[KEY_VALUE_URL] = url
+    gc.freeze()
+    for process in processes:
+        supervisor.fork(process)
+
+
+_WHAT_THEY_IMPORT = (
+    "broker.app", "broker.reload", "broker.schedule", "broker.services.blocklist", "broker.services.clock",
+    "broker.services.fetcher", "broker.services.hashing", "broker.services.secrets", "broker.services.upstream",
+    "broker.services.verifier", "broker.settings.load", "broker.stores.kv.grants", "broker.stores.kv.logins",
+    "broker.stores.kv.redis", "broker.stores.kv.sessions", "broker.stores.kv.throttle",
+    "broker.stores.kv.transactions", "broker.stores.sql.database", "broker.web.quick",
+)  # fmt: skip
 
 
 @click.command()
 @config_option
 def worker(config: Path) -> None:
     """The background worker alone. More of them share the work; each job is done by one."""
+    work(config)
+
+
+def work(config: Path) -> None:
+    """What a background worker does until SIGTERM or SIGINT."""
     from broker.reload import Live
     from broker.schedule import Worker
     from broker.services import event_log
@@ -107,7 +146,15 @@ def web_processes(listener: socket.socket, number: int, environment: Mapping[str
     host, port = listener.getsockname()[:2]
     command = [sys.executable, "-m", "broker.wsgi", str(listener.fileno())]
     processes = [
-        Process(f"web process {one}", command, environment, inherits=[listener.fileno()], on_reload=_reads_by_itself)
+        Process(
+            f"web process {one}",
+            command,
+            environment,
+            title="broker.wsgi",
+            begin=lambda: _serve(listener.fileno(), environment),
+            inherits=[listener.fileno()],
+            on_reload=_reads_by_itself,
+        )
         for one in range(number, 0, -1)
     ]
     processes[-1].ready = lambda: answers(host, port)
@@ -120,8 +167,45 @@ def worker_process(environment: Mapping[str, str]) -> Process:
         "the background worker",
         [sys.executable, "-m", "broker", "worker", "--config", environment[CONFIG]],
         environment,
+        title="broker worker",
+        begin=lambda: _work(environment),
         on_reload=_reads_by_itself,
     )
+
+
+def store_process(folder: Path, address: int) -> Process:
+    """The embedded key-value store as a process for a Supervisor; it writes its address into a file descriptor."""
+
+    def begin() -> None:
+        from broker.stores.kv.embedded import keep_one
+
+        keep_one(folder, address)
+
+    return Process(
+        "the key-value store",
+        [sys.executable, "-m", "broker.stores.kv.embedded", str(folder)],
+        title="broker store",
+        begin=begin,
+        last=True,
+        on_reload=_reads_by_itself,
+    )
+
+
+def _serve(descriptor: int, environment: Mapping[str, str]) -> None:
+    from broker import wsgi
+
+    os.environ.update(environment)
+    wsgi.main(descriptor)
+
+
+def _work(environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)
+    gc.enable()
+    try:
+        work(Path(environment[CONFIG]))
+    except BrokerError as error:
+        _say(f"{error.detail or error.code} [{error.code}]")  # as the command says it
+        raise SystemExit(REFUSED) from None
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -164,45 +248,6 @@ def listens(host: str, port: int) -> bool:
     return True
 
 
-def _start_store(root: Path, environment: dict[str, str]) -> EmbeddedValkey:
-    from broker.stores.kv.embedded import EmbeddedValkey
-
-    store = EmbeddedValkey(root / "var" / "valkey")
-    environment[KEY_VALUE_URL] = store.start()
-    return store
-
-
-def read_facts(config: Path) -> dict[str, str]:
-    """What a supervisor has to know of a configuration: `root`, `key_value`, `base_url`.
-
-    Read by a forked child, so that the supervisor itself stays small for as long as it runs. Call it before there are
-    threads. Raises `SystemExit` when the configuration is broken; the child has said why.
-    """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = WRONG
-        try:
-            settings = _load(config)
-            if settings is not None:
-                found = {"root": str(settings.root), "key_value": settings.key_value, "base_url": settings.base_url}
-                os.write(writer, json.dumps(found).encode())
-                status = 0
-        except Exception:
-            traceback.print_exc()  # a mistake of ours, which os._exit would swallow
-        finally:
-            # Not sys.exit: what the parent registered to run at its end is not for this child.
-            os._exit(status)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        content = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if status:
-        raise SystemExit(os.waitstatus_to_exitcode(status))
-    facts: dict[str, str] = json.loads(content)
-    return facts
-
-
 def _load(config: Path) -> Settings | None:
     from broker.wiring import load_settings
 
@@ -220,7 +265,7 @@ def _ring(bell: str) -> bool:
     return True
 
 
-def _reads_by_itself(child: subprocess.Popen[bytes]) -> None:
+def _reads_by_itself(child: Child) -> None:
     """What SIGHUP does to a process that watches the configuration: the bell has rung, and that is all."""
 
 

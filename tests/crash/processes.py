@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+_SAY_WHO = ("cmdline", "comm")
+
 
 def tree(root: int) -> dict[int, str]:
     """A process and everything below it, with command lines."""
@@ -16,7 +18,8 @@ def tree(root: int) -> dict[int, str]:
     while waiting:
         pid = waiting.pop()
         try:
-            found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            # A fork has the command line of its parent, and a name of its own.
+            found[pid] = "".join(Path(f"/proc/{pid}/{place}").read_text().replace("\0", " ") for place in _SAY_WHO)
             for thread in Path(f"/proc/{pid}/task").iterdir():
                 waiting += map(int, (thread / "children").read_text().split())
         except OSError:

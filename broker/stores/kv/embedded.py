@@ -13,9 +13,11 @@ import json
 import os
 import platform
 import shutil
+import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 from importlib.util import find_spec
@@ -277,3 +279,29 @@ def _free(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def keep_one(folder: Path, address: int | None = None) -> None:
+    """Keep a store until SIGTERM or SIGINT, in a process of its own.
+
+    Its address is written into the file descriptor `address`, which is closed then. What is wrong with the folder is
+    said on standard error. Raises `SystemExit`.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    store = EmbeddedValkey(folder)
+    try:
+        url = store.start()
+    except ConfigurationError as error:
+        print("\n".join(error.problems), file=sys.stderr)  # noqa: T201 - there is no other way to the operator yet
+        raise SystemExit(2) from None
+    if address is not None:
+        os.write(address, url.encode())
+        os.close(address)
+    stop.wait()
+    store.stop()
+
+
+if __name__ == "__main__":
+    keep_one(Path(sys.argv[1]))

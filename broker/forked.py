@@ -1,0 +1,91 @@
+"""A child that is a fork of us: it starts with all that we have imported, and shares the memory of it.
+
+Fork before there are threads: a lock that another thread holds at that moment stays locked in the child for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+
+from broker import tether
+
+
+class Forked:
+    """Looked after like a `subprocess.Popen`. Linux."""
+
+    def __init__(self, name: str, begin: Callable[[], None]) -> None:
+        """`begin` runs in the child, in a session of its own, without our signal handlers and tied to us. It ends with
+        exit status 0 when `begin` returns, with that of `SystemExit`, and with 1 after any other exception."""
+        self.returncode: int | None = None
+        self._lock = threading.Lock()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()  # or both of us would write what is left in it
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os._exit(_run(name, begin, parent))
+
+    def poll(self) -> int | None:
+        with self._lock:
+            if self.returncode is None:
+                try:
+                    pid, status = os.waitpid(self.pid, os.WNOHANG)
+                except ChildProcessError:
+                    self.returncode = 0
+                else:
+                    if pid:
+                        self.returncode = os.waitstatus_to_exitcode(status)
+            return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Raises `subprocess.TimeoutExpired`."""
+        while self.poll() is None:
+            try:
+                descriptor = os.pidfd_open(self.pid)
+            except ProcessLookupError:
+                continue
+            try:
+                if not select.select([descriptor], [], [], timeout)[0]:
+                    raise subprocess.TimeoutExpired("a fork", timeout or 0)
+            finally:
+                os.close(descriptor)
+        return self.returncode or 0
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
+def _run(name: str, begin: Callable[[], None], parent: int) -> int:
+    """In the child: its exit status."""
+    status = 1
+    try:
+        os.setsid()  # the terminal's Ctrl-C is for the parent
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        nowhere = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nowhere, 0)
+        os.close(nowhere)
+        if tether.tie(parent, name):
+            begin()
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            continue
+    return status
