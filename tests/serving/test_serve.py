@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines import Pair
-from tests.servers import Homerealm, answers, homerealm, listens, program
+from tests.servers import TENANT_YAML, Homerealm, answers, homerealm, listens, program
 
 
 @pytest.fixture
@@ -305,3 +306,55 @@ def test_under_load_a_signal_to_end_drops_no_answer(server: Homerealm) -> None:
         for one in clients:
             one.join()
     assert broken == []
+
+
+CLIENT = """
+  - client_id: web
+    client_name: Web
+    token_endpoint_auth_method: none
+    redirect_uris: ["http://localhost:1/callback"]
+"""
+AUTHORIZE = (
+    "/t/acme/authorize?client_id=web&redirect_uri=http%3A%2F%2Flocalhost%3A1%2Fcallback&response_type=code&scope=openid"
+    "&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256"
+)
+
+
+@pytest.mark.crash
+def test_a_frozen_store_does_not_freeze_those_who_do_not_need_it() -> None:
+    with (
+        homerealm({"acme": TENANT_YAML.replace("clients: []", f"clients:{CLIENT}")}) as server,
+        server.serving("--workers", "1", "--no-worker"),
+    ):
+        assert started(server)
+        assert answers(server.port, AUTHORIZE)
+        store = one(server, "valkey-server")
+        os.kill(store, signal.SIGSTOP)
+        asking = [threading.Thread(target=answers, args=(server.port, AUTHORIZE)) for _ in range(8)]
+        try:
+            for thread in asking:
+                thread.start()
+            # Each of them would hold a single thread for two seconds, and `answers` waits for two.
+            assert all(answers(server.port, "/healthz") for _ in range(50))
+            for thread in asking:
+                thread.join()
+        finally:
+            os.kill(store, signal.SIGCONT)
+        assert within_20_seconds(lambda: answers(server.port, AUTHORIZE))
+
+
+def test_a_web_process_does_not_load_what_no_answer_needs(server: Homerealm) -> None:
+    with server.serving("--workers", "1"):
+        pass  # the tables are made, which takes Alembic
+    say = "import sys, broker.wsgi; broker.wsgi.app(); print(*sys.modules)"
+    environment = {"HOMEREALM_CONFIG": str(server.config)}
+    done = subprocess.run(
+        [sys.executable, "-c", say], cwd=server.folder, env={**os.environ, **environment},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    loaded = set(done.stdout.split())
+    assert "flask" in loaded
+    assert loaded.isdisjoint(
+        ["rich", "opentelemetry", "alembic", "smtplib", "requests", "email.mime.multipart", "css_inline",
+         "multiprocessing", "sqlalchemy.dialects.postgresql", "psycopg", "unittest", "prometheus_client.exposition", "broker.testing"]
+    )  # fmt: skip
