@@ -11,7 +11,7 @@ import sys
 _OPTIONAL = ("rich", "opentelemetry")
 _left_out = [name for name in _OPTIONAL if name not in sys.modules]
 for _name in _left_out:
-    sys.modules[_name] = None  # type: ignore[assignment] - how `import` is told that there is no such module
+    sys.modules[_name] = None  # type: ignore[assignment]  # what `import` takes for: there is none
 
 import redis  # noqa: E402, F401
 import structlog  # noqa: E402, F401

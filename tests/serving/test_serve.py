@@ -356,5 +356,6 @@ def test_a_web_process_does_not_load_what_no_answer_needs(server: Homerealm) -> 
     assert "flask" in loaded
     assert loaded.isdisjoint(
         ["rich", "opentelemetry", "alembic", "smtplib", "requests", "email.mime.multipart", "css_inline",
-         "multiprocessing", "sqlalchemy.dialects.postgresql", "psycopg", "unittest", "prometheus_client.exposition", "broker.testing"]
+         "multiprocessing", "sqlalchemy.dialects.postgresql", "psycopg", "unittest", "prometheus_client.exposition",
+         "broker.testing"]
     )  # fmt: skip
