@@ -64,7 +64,7 @@ class SecretVault:
                 raise ConfigurationError([f"secret_key: has {len(key)} bytes, at least {KEY_BYTES} are needed"])
         self._opening = tuple(_derive(key, b"homerealm seal 1") for key in keys)
         self._sealing = self._opening[0]
-        self._recognising = tuple(_derive(key, b"homerealm mac 1") for key in keys)
+        self._recognising = tuple(_Mac(_derive(key, b"homerealm mac 1")) for key in keys)
 
     def seal(self, plain: bytes, place: str) -> bytes:
         """Encrypted and bound to `place`, such as `outbox.payload.<id>`: moved elsewhere, it does not open."""
@@ -98,20 +98,36 @@ class SecretVault:
 
     def mac(self, purpose: str, *parts: str) -> str:
         """HMAC-SHA256, 43 characters. Every part goes in with its length, so that parts cannot shift."""
-        return _text(hmac.digest(self._recognising[0], _message(purpose, parts), "sha256"))
+        return _text(self._recognising[0].of(_message(purpose, parts)))
 
     def is_mac(self, given: str, purpose: str, *parts: str, length: int = MAC_LENGTH) -> bool:
         """Whether it is the MAC of these, or its first `length` characters, by any of our keys. In constant time."""
         message, claimed = _message(purpose, parts), _bytes(given)
         found = False
         for key in self._recognising:
-            expected = _text(hmac.digest(key, message, "sha256"))[:length]
+            expected = _text(key.of(message))[:length]
             found |= hmac.compare_digest(expected.encode("ascii"), claimed)
         return found
 
     def digest(self, secret: str) -> str:
         """SHA-256, 43 characters. Not for passwords: those are guessable and need a slow hash."""
         return _text(hashlib.sha256(_bytes(secret)).digest())
+
+
+class _Mac:
+    """HMAC-SHA256 (RFC 2104) whose two key blocks are hashed already: beginning anew takes three times as long."""
+
+    def __init__(self, key: bytes) -> None:
+        """`key` is no longer than a block of SHA-256."""
+        block = key.ljust(64, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def of(self, message: bytes) -> bytes:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message)
+        outer.update(inner.digest())
+        return outer.digest()
 
 
 def read_or_make_key(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import re
 import stat
 import subprocess
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from broker.core.errors import ConfigurationError
 from broker.services.clock import SystemClock
-from broker.services.secrets import SecretVault, SystemEntropy, read_or_make_key
+from broker.services.secrets import SecretVault, SystemEntropy, _Mac, read_or_make_key
 
 VAULT = SecretVault(b"k" * 16 + b"m" * 16)
 
@@ -78,6 +79,11 @@ def test_a_mac_depends_on_its_purpose_and_on_the_key() -> None:
     assert VAULT.mac("a", "b") != VAULT.mac("b", "b")
     assert VAULT.mac("a", "b") != VAULT.mac("a" + "b")
     assert VAULT.mac("a", "b") != SecretVault(b"another key of 32 bytes and more").mac("a", "b")
+
+
+@given(st.binary(min_size=1, max_size=64), st.binary(max_size=300))
+def test_it_is_the_hmac_of_the_standard_library(key: bytes, message: bytes) -> None:
+    assert _Mac(key).of(message) == hmac.digest(key, message, "sha256")
 
 
 def test_lone_surrogates_have_a_mac_and_a_digest_of_their_own() -> None:

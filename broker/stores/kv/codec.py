@@ -99,9 +99,14 @@ class Unreadable(ValueError):
     """Not a record of this kind: written by something else, or damaged."""
 
 
-def encode(record: Transaction | Session | Grant | Identity, *, without: str = "") -> bytes:
-    """Bytes of a record; `without` names a field that the reader knows already (the id, from the key)."""
+def encode(record: Transaction | Session | Grant | Identity, *, without: str = "", small: bool = True) -> bytes:
+    """Bytes of a record; `without` names a field that the reader knows already (the id, from the key).
+
+    What is gone in minutes need not be `small`: deflating takes as long as all the rest.
+    """
     text = _to_json(_pack(record, without)).encode("ascii")
+    if not small:
+        return text
     deflate = zlib.compressobj(6, zlib.DEFLATED, _WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY_1)
     packed = _DEFLATED_1 + deflate.compress(text) + deflate.flush()
     return packed if len(packed) < len(text) else text

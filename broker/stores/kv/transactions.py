@@ -79,7 +79,7 @@ def transaction_key(id: str) -> str:
 def written(transaction: Transaction, nonce: str) -> bytes:
     """The value of a key: what the scripts look at, then the record."""
     state = "F" if transaction.finished else str(transaction.version)
-    return f"{state} {nonce} ".encode() + encode(transaction, without="id")
+    return f"{state} {nonce} ".encode() + encode(transaction, without="id", small=transaction.finished)
 
 
 def tombstone(transaction: Transaction, nonce: str) -> bytes:
