@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,8 +15,9 @@ from broker.core.tenant import Settings, Tenant
 from broker.core.values import TenantId
 from broker.reload import Live
 from broker.web.assets import Asset, Assets
+from broker.web.drawn import Pieces
 from broker.web.lane import Lane
-from broker.web.pages import Chrome, Page
+from broker.web.pages import Chrome, LoginPage, Page, PasswordPage
 from broker.web.protocol import Protocol
 from broker.web.render import Renderer
 from broker.web.visit import EXTENSION, RUNTIME
@@ -32,6 +33,8 @@ class Front:
     runtime: Runtime
     logos: Mapping[TenantId, str]
     hosts: Mapping[str, tuple[str, str]]
+    settled: dict[Any, Any] = field(default_factory=dict)
+    """See `House.settled`."""
 
 
 class Broker:
@@ -109,6 +112,13 @@ class Broker:
 
     def render(self, content: Page, frame: Chrome) -> str:
         return self.renderer.render(content, frame)
+
+    def pieces(self, content: LoginPage | PasswordPage, frame: Chrome) -> Pieces:
+        return self.renderer.pieces(content, frame)
+
+    @property
+    def settled(self) -> dict[Any, Any]:
+        return self.front.settled
 
     def logo(self, tenant: Tenant) -> str | None:
         return self.front.logos.get(tenant.id)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
 from broker.core.connection import PasswordSignIn, PostForm, RedirectSignIn
 from broker.core.errors import ConnectionFailed, InvalidTransition
 from broker.core.policy import Step
-from broker.core.tenant import Client
+from broker.core.tenant import Client, ConnectionEntry, Tenant
 from broker.core.transaction import Transaction
 from broker.flows.sign_in import Next
 from broker.web.challenge import puzzles
+from broker.web.drawn import IDENTIFIER, REFERENCE, TX, Pieces, fill
 from broker.web.headers import security_headers
-from broker.web.pages import App, Chrome, Page
+from broker.web.pages import App, Chrome, LoginPage, Page, PasswordPage
 from broker.web.reply import HTML, AnyReply, Reply, see_other
 from broker.web.shield import token
 from broker.web.telling import refuse
@@ -44,12 +47,66 @@ def away(url: str) -> AnyReply:
 
 def page(current: Visit, content: Page, *, tx: str = "", status: int = 200, retry_after: int = 0) -> Reply:
     """A page with its frame and its headers; one that says "later" says when (RFC 9110 10.2.3)."""
-    images = tuple(filter(None, [current.client.logo_uri if current.client else None]))
-    https = current.tenant.issuer.startswith("https:")
-    headers = [HTML, *security_headers(form_targets(current), images=images, https=https).items()]
+    headers = settled(current).headers
     if retry_after or status in (429, 503):
-        headers.append(("Retry-After", str(retry_after or getattr(content, "retry_after", 0) or SOON)))
+        headers = (*headers, ("Retry-After", str(retry_after or getattr(content, "retry_after", 0) or SOON)))
     return Reply(status, headers, current.house.render(content, chrome(current, tx)).encode())
+
+
+@dataclass(slots=True)
+class Settled:
+    """What is the same for every visit that an app sends to a tenant, as long as the configuration is."""
+
+    tenant: Tenant
+    client: Client | None
+    headers: tuple[tuple[str, str], ...]
+    offered: tuple[ConnectionEntry, ...]
+    pages: dict[tuple[object, ...], Pieces]
+    """By language and by how they look; see `usual`."""
+
+
+SETTLED = 1024
+"""Apps that are remembered at most; each has a few pages of a few kB."""
+
+
+def settled(current: Visit) -> Settled:
+    tenant, client, kept = current.tenant, current.client, current.house.settled
+    key = tenant.id, client.client_id if client else None
+    found: Settled | None = kept.get(key)
+    if found is None or found.tenant is not tenant or (found.client is not client and found.client != client):
+        headers = security_headers(
+            form_targets(current), images=[client.logo_uri] if client and client.logo_uri else (),
+            https=tenant.issuer.startswith("https:"),
+        )  # fmt: skip
+        if len(kept) >= SETTLED:
+            kept.clear()
+        found = kept[key] = Settled(tenant, client, (HTML, *headers.items()), tenant.connections_of(client), {})
+    return found
+
+
+def usual(
+    current: Visit, tx: str, looks: tuple[object, ...], identifier: str, content: Callable[[], LoginPage | PasswordPage]
+) -> Reply:
+    """A page of every login, with nothing to say but what it always says.
+
+    `looks` is everything that decides how it looks for this app, out of a small number of ways; `content` is asked
+    where it never looked like this before.
+    """
+    if puzzles(current, tx) is not None:
+        return page(current, content(), tx=tx)
+    kept, key = settled(current), (current.language, bool(tx), *looks)
+    pieces = kept.pages.get(key)
+    if pieces is None:
+        pieces = kept.pages[key] = current.house.pieces(content(), chrome(current, tx))
+
+    def value(name: str) -> str:
+        if name == TX:
+            return tx
+        if name == IDENTIFIER:
+            return identifier
+        return current.reference if name == REFERENCE else token(current, name, tx)
+
+    return Reply(200, kept.headers, fill(pieces, value).encode())
 
 
 def form_targets(current: Visit) -> frozenset[str]:

@@ -52,7 +52,7 @@ def begin(current: Visit, client: Client, parameters: dict[str, str]) -> AnyRepl
     """Open a login and answer its first page itself, so that a reload always works."""
     current.client = client
     flow = current.runtime.sign_in
-    following = flow.begin(current.tenant, client, parameters, current.visitor, current.runtime.settings.version)
+    following = flow.begin(current.tenant, client, parameters, current.newcomer, current.runtime.settings.version)
     if "none" in following.transaction.prompts and following.step is not Step.ISSUE:
         error = following.check.error if following.check else "login_required"
         current.runtime.log("login.refused", current.reference, code=error, tenant=current.tenant.id,

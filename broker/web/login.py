@@ -23,7 +23,7 @@ from broker.core.tenant import Tenant
 from broker.core.transaction import Transaction
 from broker.flows.passwords import PasswordRefused, WrongPassword
 from broker.flows.sign_in import Next, SignInRefused
-from broker.web.answers import away, follow, go, keep, page, takes_passwords
+from broker.web.answers import away, follow, go, keep, page, settled, takes_passwords, usual
 from broker.web.challenge import origin
 from broker.web.forms import (
     CancelForm,
@@ -49,6 +49,7 @@ from broker.web.pages import (
     Sent,
 )
 from broker.web.pages_recovery import MustChangePage
+from broker.web.shield import ShieldedForm
 from broker.web.telling import refuse
 from broker.web.visit import Visit, visit
 
@@ -94,24 +95,45 @@ def login_page(
     status: int = 200, retry_after: int = 0,
 ) -> Reply:  # fmt: skip
     """No SQL and no further round trip: everything stands in the transaction and in the configuration."""
-    tenant, client, device = current.tenant, current.client, current.device
-    offered = tenant.connections_of(client)
-    chosen = transaction.connection
-    password_one = chosen if chosen and takes_passwords(current, chosen) else next(
-        (one.id for one in offered if takes_passwords(current, one.id)), None
-    )  # fmt: skip
-    remembered = not transaction.identifier and typed is None and bool(device.identifier)
+    if error is None and typed is None and status == 200 and not transaction.notice:
+        device, again = current.device, _again(transaction)
+        identifier = transaction.identifier or device.identifier
+        last = next((one.id for one in settled(current).offered if one.id == device.connection), None)
+        looks = "login", transaction.connection, last, bool(identifier), not transaction.identifier, again
+        return usual(current, transaction.id, looks, identifier, lambda: _first(current, transaction))
     name, _, rest = (transaction.notice or "").partition(":")
     title, _, reference = rest.partition(":")
     current.reference = reference or current.reference  # that of the failure: the log has it
-    provider = tenant.connection(title)
+    provider = current.tenant.connection(title)
     notice = LoginNotice(name) if name in set(LoginNotice) else None
-    content = LoginPage(
+    content = replace(
+        _first(current, transaction, typed),
+        notice=notice,
+        sent=_sent(current, transaction) if notice is LoginNotice.MAIL_SENT else None,
+        provider=provider.title if provider else title,
+        error=error,
+        retry_after=retry_after,
+    )
+    return page(current, content, tx=transaction.id, status=status)
+
+
+def _again(transaction: Transaction) -> bool:
+    return bool(transaction.session) and "login" in transaction.prompts
+
+
+def _first(current: Visit, transaction: Transaction, typed: str | None = None) -> LoginPage:
+    """The first page, before there is anything to say on it."""
+    device, offered, chosen = current.device, settled(current).offered, transaction.connection
+    password_one = chosen if chosen and takes_passwords(current, chosen) else next(
+        (one.id for one in offered if takes_passwords(current, one.id)), None
+    )  # fmt: skip
+    alone = password_one is not None and len(offered) == 1
+    return LoginPage(
         identifier=typed if typed is not None else transaction.identifier or device.identifier,
-        identifiers=identifiers(tenant, password_one),
+        identifiers=identifiers(current.tenant, password_one),
         ask_identifier=password_one is not None or any(one.domains for one in offered),
-        ask_password=password_one is not None and len(offered) == 1,
-        directory=elsewhere(current, password_one) if password_one is not None and len(offered) == 1 else "",
+        ask_password=alone,
+        directory=elsewhere(current, password_one) if alone else "",
         connections=tuple(
             sorted(
                 (
@@ -123,15 +145,9 @@ def login_page(
             )
         ),
         signup=any(getattr(one.settings, "signup", False) for one in offered),
-        remembered=remembered,
-        reauthenticate=bool(transaction.session) and "login" in transaction.prompts,
-        notice=notice,
-        sent=_sent(current, transaction) if notice is LoginNotice.MAIL_SENT else None,
-        provider=provider.title if provider else title,
-        error=error,
-        retry_after=retry_after,
+        remembered=not transaction.identifier and typed is None and bool(device.identifier),
+        reauthenticate=_again(transaction),
     )
-    return page(current, content, tx=transaction.id, status=status)
 
 
 def _sent(current: Visit, transaction: Transaction) -> Sent:
@@ -167,7 +183,7 @@ def login_post(current: Visit) -> AnyReply:
     current.jar.remember(replace(current.device, identifier=typed[:254] if form["remember"].data else ""))
     given, chosen = form.text("password"), following.transaction.connection
     if given and not forgot and following.step is Step.SIGN_IN and takes_passwords(current, chosen or ""):
-        return _check_password(current, transaction, following.transaction, typed, given)
+        return _check_password(current, transaction, following.transaction, typed, form)
     kept = keep(current, transaction, following)
     return go(current, "/forgot", tx=transaction.id) if forgot else follow(current, kept)
 
@@ -224,15 +240,20 @@ def password_page(
     current: Visit, transaction: Transaction, *, error: PasswordError | None = None, status: int = 200,
     retry_after: int = 0,
 ) -> Reply:  # fmt: skip
-    content = PasswordPage(
-        identifier=transaction.identifier or "",
-        connection=elsewhere(current, transaction.connection),
-        reauthenticate=bool(transaction.session) and "login" in transaction.prompts,
-        notice=LoginNotice.PASSWORD_CHANGED if transaction.notice == "password_changed" else None,
-        error=error,
-        retry_after=retry_after,
-    )
-    return page(current, content, tx=transaction.id, status=status, retry_after=retry_after)
+    def content() -> PasswordPage:
+        return PasswordPage(
+            identifier=transaction.identifier or "",
+            connection=elsewhere(current, transaction.connection),
+            reauthenticate=_again(transaction),
+            notice=LoginNotice.PASSWORD_CHANGED if transaction.notice == "password_changed" else None,
+            error=error,
+            retry_after=retry_after,
+        )
+
+    if error is None and not transaction.notice:
+        looks = "password", transaction.connection, bool(transaction.identifier), _again(transaction)
+        return usual(current, transaction.id, looks, transaction.identifier or "", content)
+    return page(current, content(), tx=transaction.id, status=status, retry_after=retry_after)
 
 
 def elsewhere(current: Visit, id: str | None) -> str:
@@ -259,13 +280,15 @@ def password_post(current: Visit) -> AnyReply:
         before = transaction
     if not given:
         return password_page(current, transaction, error=PasswordError.EMPTY, status=422)
-    return _check_password(current, before, transaction, typed, given)
+    return _check_password(current, before, transaction, typed, form)
 
 
-def _check_password(current: Visit, before: Transaction, transaction: Transaction, typed: str, given: str) -> AnyReply:
+def _check_password(
+    current: Visit, before: Transaction, transaction: Transaction, typed: str, form: ShieldedForm
+) -> AnyReply:
     try:
         following = current.runtime.sign_in.password(
-            current.tenant, transaction, typed, normalise(given), origin(current, "password")
+            current.tenant, transaction, typed, normalise(form.text("password")), origin(current, form.form_name)
         )
     except (SignInRefused, Throttled, ChallengeNeeded, Busy, ConnectionFailed) as problem:
         # The page that says so goes on with what was typed. Who was faster may have it: both pages work.

@@ -105,8 +105,7 @@ def _parse(raw: bytes, limit: int) -> RawPairs:
         raise BadRequest("has a NUL character", code="request.encoding")
     try:
         fields = [one.partition("=") for one in raw.decode("ascii").split("&") if one]
-        # Most have nothing to decode, which is quickly seen.
-        pairs = [(_decoded(name), _decoded(value) if "%" in value or "+" in value else value) for name, _, value in fields]
+        pairs = [(_decoded(name), _decoded(value)) for name, _, value in fields]
     except UnicodeDecodeError:
         raise BadRequest("not UTF-8", code="request.encoding") from None
     return pairs
@@ -114,5 +113,6 @@ def _parse(raw: bytes, limit: int) -> RawPairs:
 
 def _decoded(text: str) -> str:
     """One name or value (URL Standard, 5.1), strictly UTF-8."""
-    text = text.replace("+", " ")
+    if "+" in text:
+        text = text.replace("+", " ")
     return unquote(text, errors="strict") if "%" in text else text

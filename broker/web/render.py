@@ -17,8 +17,8 @@ from markupsafe import Markup, escape
 
 from broker.web import texts
 from broker.web.assets import Assets
-from broker.web.drawn import Drawn
-from broker.web.pages import Chrome, Page
+from broker.web.drawn import Pieces, cut
+from broker.web.pages import Chrome, LoginPage, Page, PasswordPage
 from broker.web.wording import WordedEnvironment
 
 _ADDRESS = re.compile(r"(https?://[^\s<>\"']*[\w/=&-])")
@@ -40,13 +40,13 @@ class Renderer:
         self._environments: dict[str, Environment] = {}
         self._script = assets.url("hosted.js")
         self._icon = assets.url("icon.svg")
-        self._drawn = Drawn(self._draw)
+
+    def pieces(self, page: LoginPage | PasswordPage, chrome: Chrome) -> Pieces:
+        """The whole document, without what is a visit's own."""
+        return cut(self.render, page, chrome)
 
     def render(self, page: Page, chrome: Chrome) -> str:
         """The whole document."""
-        return self._drawn.render(page, chrome)
-
-    def _draw(self, page: Page, chrome: Chrome) -> str:
         environment = self._environments.get(chrome.language)
         if environment is None:
             environment = self._environments[chrome.language] = self._environment(chrome.language)

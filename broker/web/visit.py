@@ -24,7 +24,8 @@ from broker.web.agent import describe
 from broker.web.assets import Asset
 from broker.web.client_address import client_address
 from broker.web.cookies import Device, Jar, read_cookies
-from broker.web.pages import Chrome, Page
+from broker.web.drawn import Pieces
+from broker.web.pages import Chrome, LoginPage, Page, PasswordPage
 from broker.web.parameters import Pairs, query_of, read_form
 
 if TYPE_CHECKING:
@@ -75,6 +76,12 @@ class House(Protocol):
         """The configuration that a login began with; None when this process does not have it any more."""
 
     def render(self, content: Page, frame: Chrome) -> str: ...
+
+    def pieces(self, content: LoginPage | PasswordPage, frame: Chrome) -> Pieces: ...
+
+    @property
+    def settled(self) -> dict[Any, Any]:
+        """What answers.py has found out about a tenant and an app; a new configuration begins with an empty one."""
 
     def logo(self, tenant: Tenant) -> str | None: ...
 
@@ -188,6 +195,12 @@ class Visit:
         """Who is signed in on this browser, if the session still counts."""
         secret = self.jar.session
         return self.runtime.sign_in.session_of(self.tenant, secret) if secret else None
+
+    @property
+    def newcomer(self) -> Visitor:
+        """The visitor, as far as opening a login asks: nothing yet happens that would be told in a mail or a list."""
+        known = self.signed_in
+        return Visitor(self.browser, known[0] if known else None, self.jar.session if known else None)
 
     @property
     def visitor(self) -> Visitor:
