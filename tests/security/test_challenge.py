@@ -91,6 +91,19 @@ def test_a_page_that_was_opened_before_the_attack_gets_its_challenge_then(town: 
     assert at_the_app(give(refused), "ada@acme.test")
 
 
+def test_the_page_with_both_fields_asks_as_well(build_town: Callable[..., Town]) -> None:
+    begin, end = ACME.index("  - id: contoso"), ACME.index("clients:")
+    town = build_town(acme=ACME[:begin] + ACME[end:])
+    town.broker.add("acme", email="ada@acme.test", username="ada")
+    spray(town)
+    page = open_app(town.browser())
+    both = {"username": "ada", "current-password": PASSWORD}
+    refused = page.form(field="current-password").fill(both).submit()
+    assert (refused.status, refused.data_page) == (403, "password")
+    answered = page.form(field="current-password").fill(both | {"challenge": solved(page)})
+    assert at_the_app(answered.submit(), "ada@acme.test")
+
+
 def test_a_solution_is_accepted_once(attacked: Town) -> None:
     page = at_password(attacked.browser())
     answer = solved(page)
