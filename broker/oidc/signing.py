@@ -155,7 +155,7 @@ class Signing:
                 if not _ALGORITHMS[found.key.algorithm].verify(signed, found.public, _decoded(signature)):
                     return None
                 self._good.add(raw, found.public)
-            claims = json.loads(_decoded(payload))
+            claims = json.loads(_decoded(payload).decode())
         except (ValueError, TypeError, RecursionError):
             return None
         return claims if isinstance(claims, dict) else None
