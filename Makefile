@@ -11,10 +11,12 @@ UV := $(shell command -v uv 2>/dev/null)
 INSTALL = $(if $(UV),uv pip install --quiet --compile-bytecode --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 ARGS ?=
 WORKERS ?= auto
-QUICK := not browser and not peer and not packaging and not crash
+QUICK := not browser and not peer and not packaging and not crash and not deep
+# 5 is pytest's word for "nothing was selected": right where ARGS narrowed, and only there.
+NONE_IS_FINE = $(if $(ARGS),5,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check static fix docs bench bench-peers prerequisites clean
+.PHONY: help demo test test-deep check static fix docs bench bench-peers prerequisites clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -22,8 +24,12 @@ help:  ## this list
 demo: $(VENV)/installed.run  ## the whole product on this machine, with sample users and a mailbox; ARGS=--reset starts afresh
 	@exec $(BIN)/homerealm demo $(ARGS)
 
-test: $(VENV)/installed.dev prerequisites tests/peers/node/node_modules/installed  ## every test; installs what they need (ARGS="-k word" narrows)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+test: $(VENV)/installed.dev prerequisites tests/peers/node/node_modules/installed  ## every test, and those with stores again on PostgreSQL and Redis; installs what they need (ARGS="-k word" narrows)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not deep" $(ARGS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not deep" --engines postgresql-redis $(ARGS) || [ $$? = $(NONE_IS_FINE) ]
+
+test-deep: $(VENV)/installed.dev prerequisites  ## the tests that take many minutes: soaks, a million users
+	$(BIN)/python -m pytest -q -m deep $(ARGS) || [ $$? = 5 ]
 
 check: static  ## style, types, floors, and the tests that take seconds
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "$(QUICK)" $(ARGS)
