@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from broker.core.ports import Clock
 from broker.services.secrets import SecretVault
 from broker.stores.sql import SqlDatabase
+from broker.stores.sql.engine import Engines
+from broker.stores.sql.migrate import MIGRATIONS, migrate
+from broker.stores.sql.schema import HEAD
+from broker.stores.sql.tables import metadata
+from broker.testing.clock import START
 from broker.testing.entropy import SeededEntropy
 from tests.postgresql import shared
 
@@ -24,6 +30,37 @@ def opened(url: str, clock: Clock, *, upgrade: bool = True) -> SqlDatabase:
 def empty_database(engine: str, folder: Path) -> str:
     """The address of a new database without tables."""
     return f"sqlite:///{folder}/broker.db" if engine == "sqlite" else shared().database()
+
+
+EXPANDED = '''
+"""What a release may add while the one before it goes on."""
+import sqlalchemy as sa
+from alembic import op
+
+revision = "%s"
+down_revision = works_with = "%s"
+
+
+def upgrade() -> None:
+    for table in %s:
+        op.add_column(table, sa.Column("later", sa.Text(), nullable=True))
+    op.create_index("ix_users_later", "users", ["later"])
+    op.create_table("notes", sa.Column("user_id", sa.Text(), sa.ForeignKey("users.id", ondelete="CASCADE")))
+'''
+
+
+def newer_database(folder: Path) -> str:
+    """The address of a database as the next release would make it: every table has a column that we do not know."""
+    migrations = folder / "next"
+    shutil.copytree(MIGRATIONS, migrations)
+    number = f"{int(HEAD) + 1:04}"
+    text = EXPANDED % (number, HEAD, [table.name for table in metadata.sorted_tables])
+    (migrations / "versions" / f"r{number}_next.py").write_text(text)
+    url = f"sqlite:///{folder}/newer.db"
+    engines = Engines(url)
+    migrate(engines, f"{int(START.timestamp())}.{'n' * 22}", migrations)
+    engines.close()
+    return url
 
 
 def ready_database(engine: str, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""The SQL stores keep their contracts, on every engine."""
+"""The SQL stores keep their contracts, on every engine, and while the next release is being rolled out."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from broker.testing.contracts.keys import KeysContract
 from broker.testing.contracts.outbox import OutboxContract
 from broker.testing.contracts.tickets import TicketsContract
 from broker.testing.contracts.users import DirectoryContract, IdentitiesContract, UsersContract
-from tests.sql_engines import ENGINES, opened, ready_database
+from tests.sql_engines import ENGINES, newer_database, opened, ready_database
+
+NEWER = "tables of the next release"
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [*ENGINES, NEWER])
 class OnEveryEngine:
     @pytest.fixture
     def database(self, engine: str, clock: FixedClock, tmp_path: Path) -> Iterator[SqlDatabase]:
-        database = opened(ready_database(engine, tmp_path), clock)
+        url = newer_database(tmp_path) if engine == NEWER else ready_database(engine, tmp_path)
+        database = opened(url, clock)
         yield database
         database.close()
 

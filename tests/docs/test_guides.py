@@ -109,7 +109,7 @@ def test_a_command_that_is_only_shown_exists(guide: str) -> None:
             if words[0] == "homerealm":
                 names = [word for word in words[1:] if re.fullmatch(r"[a-z]+", word)]
                 options = [word for word in words if word.startswith("--")]
-                below = names[1:2] if names[0] in ("config", "audit") and words[2:3] == names[1:2] else []
+                below = names[1:2] if names[0] in ("config", "audit", "db") and words[2:3] == names[1:2] else []
                 command = [program(), *names[:1], *below, "--help"]
                 known = subprocess.run(command, capture_output=True, text=True)
                 assert known.returncode == 0, line

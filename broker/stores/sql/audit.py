@@ -190,6 +190,7 @@ class SqlAudit:
 
         Returns the last place that was looked at and how many were replaced; None at the end of the chain.
         """
+        self._statements.must_write()
         rows = self.chained(after, limit)
         if not rows:
             self._mark_anew(FIRST, "start")
