@@ -24,6 +24,7 @@ from broker.services.secrets import SecretVault
 from broker.stores.sql.database import SqlDatabase
 from broker.testing.clock import FixedClock
 from broker.testing.entropy import SeededEntropy
+from broker.web.protocol import ENDPOINTS
 from tests.oidc.op import header, tenant
 
 OPS = Actor.command_line("ops")
@@ -272,3 +273,9 @@ def test_the_memory_of_signatures_is_bounded_and_forgets_the_oldest() -> None:
     assert 10 <= sum(memory.has(token, key) for token in tokens) <= 20
     other = generate_private_key(SECP256R1()).public_key()
     assert not memory.has(tokens[-1], other), "a good signature is good for one key"
+
+
+def test_a_new_key_is_known_everywhere_before_it_signs() -> None:
+    """A replica may have read the keys just before, and a relying party may have asked just that replica."""
+    assert ENDPOINTS["jwks"].seconds > 0
+    assert timedelta(seconds=ENDPOINTS["jwks"].seconds) + REFRESH < OVERLAP
