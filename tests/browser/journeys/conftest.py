@@ -39,8 +39,6 @@ def demo(strangers: Strangers) -> Iterator[Demo]:
             }
             for name in STRANGERS
         ]  # fmt: skip
-        # Nothing has to be attacked for the stories about challenges.
-        acme["environments"]["test"]["rules"] = {"guard": {"challenge": "always"}}
         path.write_text(yaml.safe_dump(acme))
         command = [program(), "demo", "--port", str(addresses.first), "--folder", folder / "demo"]
         log = folder / "demo.log"
