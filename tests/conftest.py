@@ -23,7 +23,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     second = config.getoption("--engines") != FIRST
     wanted, left = [], []
     for item in items:
-        (left if second and "engines" not in getattr(item, "fixturenames", ()) else wanted).append(item)
+        other = "engines" in getattr(item, "fixturenames", ()) and item.get_closest_marker("own_stores") is None
+        (wanted if other or not second else left).append(item)
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = wanted

@@ -150,6 +150,7 @@ def test_a_broken_configuration_is_told_and_nothing_is_started(server: Homerealm
     assert not listens(server.port)
 
 
+@pytest.mark.own_stores
 def test_a_database_that_cannot_be_used_is_told_without_a_traceback(server: Homerealm) -> None:
     broker = server.config / "broker.yaml"
     broker.write_text(broker.read_text().replace("sqlite:///var/homerealm.db", "sqlite:////proc/nowhere/x.db"))
@@ -165,6 +166,7 @@ def test_a_database_that_cannot_be_used_is_told_without_a_traceback(server: Home
 
 
 @pytest.mark.crash
+@pytest.mark.own_stores
 def test_whatever_part_is_killed_comes_back(server: Homerealm) -> None:
     with server.serving("--workers", "1"):
         for words in (("valkey-server",), ("broker", "worker"), ("broker.wsgi",)):
@@ -209,6 +211,7 @@ def test_who_comes_while_the_only_web_process_is_gone_waits_and_is_answered(serv
 
 
 @pytest.mark.crash
+@pytest.mark.own_stores
 def test_a_killed_supervisor_leaves_no_process_and_the_next_one_starts(server: Homerealm) -> None:
     with server.serving("--workers", "2"):
         # It answers as soon as one web process does; the others follow.
@@ -251,6 +254,7 @@ def test_a_hang_up_reloads_a_good_configuration_and_refuses_a_broken_one(server:
         assert below(server) == before
 
 
+@pytest.mark.own_stores
 def test_a_changed_file_is_found_without_being_told_and_a_change_of_the_database_needs_a_restart(
     server: Homerealm,
 ) -> None:
@@ -343,6 +347,7 @@ def test_a_frozen_store_does_not_freeze_those_who_do_not_need_it() -> None:
         assert within_20_seconds(lambda: answers(server.port, AUTHORIZE))
 
 
+@pytest.mark.own_stores
 def test_a_web_process_does_not_load_what_no_answer_needs(server: Homerealm) -> None:
     with server.serving("--workers", "1"):
         pass  # the tables are made, which takes Alembic
