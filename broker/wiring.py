@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from broker.services.mail_render import MailRenderer
     from broker.services.mailer import Transport
     from broker.settings.load import Loader
+    from broker.stores.kv.redis import RedisKeyValue
 
 KEY_VALUE_URL = "HOMEREALM_KEY_VALUE_URL"
 """Set by the supervisor for its children: where the embedded store listens."""
@@ -102,6 +103,8 @@ class Engines:
     leases: Leases
     ping: Callable[[], None]
     """Raises `Unavailable` when the key-value store does not answer."""
+    inspect: Callable[[], tuple[list[str], list[str]]]
+    """What the key-value store is, and what of it should be otherwise. Raises `Unavailable`."""
     close: Callable[[], None] = field(default=lambda: None)
 
 
@@ -383,8 +386,15 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
         stories=stories,
         leases=KvLeases(kv),
         ping=kv.ping,
+        inspect=partial(_inspect, kv),
         close=close,
     )
+
+
+def _inspect(kv: RedisKeyValue) -> tuple[list[str], list[str]]:
+    from broker.stores.kv.inspection import inspect
+
+    return inspect(kv)
 
 
 def _key_value(settings: Settings, environ: Mapping[str, str]) -> tuple[str, Callable[[], None]]:

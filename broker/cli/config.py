@@ -71,14 +71,18 @@ def check(config: Path, live: bool, as_json: bool) -> None:
     """
     problems = foreign_packages()
     settings = None
+    stores: list[str] = []
+    warnings: list[str] = []
     try:
         settings = read_settings(config)
     except ConfigurationError as error:
         problems += error.problems
     if live and settings is not None and not problems:
-        problems += _try_out(config)
+        tried, stores, warnings = _try_out(config)
+        problems += tried
     if as_json:
-        click.echo(json.dumps({"problems": problems, "found": _found(settings) if settings else None}, indent=2))
+        known = {"found": _found(settings) if settings else None, "stores": stores, "warnings": warnings}
+        click.echo(json.dumps({"problems": problems, **known}, indent=2))
         if problems:
             raise SystemExit(WRONG)
         return
@@ -87,6 +91,10 @@ def check(config: Path, live: bool, as_json: bool) -> None:
     if settings is not None:
         counts = [_count(number, what.removesuffix("s")) for what, number in _found(settings).items()]
         click.echo(f"{config}: fine. {', '.join(counts)}.")
+        for line in stores:
+            click.echo(line)
+        for line in warnings:
+            click.echo(f"warning: {line}", err=True)
 
 
 def _found(settings: Settings) -> dict[str, int]:
@@ -111,12 +119,14 @@ def foreign_packages() -> list[str]:
     ]
 
 
-def _try_out(config: Path) -> list[str]:
-    """What does not work right now."""
+def _try_out(config: Path) -> tuple[list[str], list[str], list[str]]:
+    """What does not work right now; what was found; what should be otherwise although it works."""
     from broker import wiring
     from broker.services.mailer import SmtpTransport, open_transport
 
     problems: list[str] = []
+    found: list[str] = []
+    warnings: list[str] = []
 
     def attempt(what: str, action: Any) -> Any:
         try:
@@ -128,7 +138,9 @@ def _try_out(config: Path) -> list[str]:
     try:
         with wiring.running(config) as runtime:
             attempt("database", runtime.database.ping)
-            attempt("key_value", runtime.engines.ping)
+            told, warned = attempt("key_value", runtime.engines.inspect) or ([], [])
+            found += [f"key_value: {line}" for line in told]
+            warnings += [f"key_value: {line}" for line in warned]
             transports = {tenant.mail.transport for tenant in runtime.settings.tenants.values()}
             for address in sorted(transports):
                 transport = open_transport(address, Path(runtime.settings.root))
@@ -142,7 +154,7 @@ def _try_out(config: Path) -> list[str]:
                         problems += [f"{where}: {message}" for message in attempt(where, connection.check_live) or []]
     except (BrokerError, OSError) as error:
         problems.append(f"stores: {getattr(error, 'detail', '') or error}")
-    return problems
+    return problems, found, warnings
 
 
 # --- config --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from broker.cli import main
 from broker.cli.config import read_settings
 from broker.settings.changes import publish
 from broker.settings.schema import meaning
+from broker.stores.kv.redis import RedisKeyValue
+from tests.kv_engines import server
 
 TENANT = """\
 tenant: acme
@@ -217,6 +219,26 @@ def test_check_live_tries_the_stores_the_mail_server_and_every_connection(folder
     assert mail.startswith(f"mail.transport: smtp://127.0.0.1:{port}: ")
     assert live.startswith("acme: connections[sso]: ")
     assert test.startswith("test-acme: connections[sso]: ")
+
+
+def test_check_live_says_what_store_it_found_and_what_of_it_should_be_otherwise(folder: Path) -> None:
+    done = run("check", "--live")
+    assert done.exit_code == 0, done.stderr
+    assert "appends every write to a file, maxmemory-policy noeviction, 0 replicas" in done.stdout
+    assert "warning" not in done.stderr
+    with server("redis") as url:
+        kv = RedisKeyValue.connect(url)
+        kv.everywhere("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        kv.everywhere("CONFIG", "SET", "appendonly", "no")
+        kv.close()
+        (folder / "broker.yaml").write_text(f"key_value: {url}\n")
+        done = run("check", "--live")
+    assert done.exit_code == 0, done.stderr
+    assert "Redis" in done.stdout
+    eviction, restart = done.stderr.splitlines()
+    assert eviction.startswith("warning: key_value: ")
+    assert "maxmemory-policy noeviction would be right" in eviction
+    assert "appendonly yes would be right" in restart
 
 
 def test_check_live_says_which_store_is_out_of_reach(folder: Path) -> None:

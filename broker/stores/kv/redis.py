@@ -22,7 +22,7 @@ from redis.exceptions import TimeoutError as TooSlow
 
 from broker.core.errors import ConfigurationError, Unavailable
 from broker.core.ports import Rider, Vault
-from broker.core.store_address import parse_store_address
+from broker.core.store_address import Kind, parse_store_address
 from broker.stores.kv.line import EVAL, EVALSHA, Command, Part
 from broker.stores.kv.routes import Route, route_to
 from broker.stores.kv.scripts import BY_SHA, COUNT, PUT_ABSENT, SWAP, TAKE, Script
@@ -41,8 +41,9 @@ class RedisKeyValue:
     May be used by many threads, and after a fork (the connections and the nonces start anew in the child).
     """
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, replicas: int | None = 0) -> None:
         self._route = route
+        self.replicas = replicas
         self.spread = route.spread
         self._down_until = 0.0
         self._nonces = _Nonces()
@@ -57,7 +58,8 @@ class RedisKeyValue:
             address = parse_store_address(url)
         except ValueError as error:
             raise ConfigurationError([f"key_value: {error}"]) from None
-        return cls(route_to(address))
+        alone = address.kind in (Kind.SERVER, Kind.SOCKET)
+        return cls(route_to(address), (address.replicas or 0) if alone else address.replicas)
 
     def get(self, key: str) -> bytes | None:
         value: bytes | None = self._repeat([("GET", _named(key))])[0]
