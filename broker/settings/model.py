@@ -90,7 +90,8 @@ class BrokerFile(SettingsModel):
     key_value: KeyValueAddress = Field(
         default="embedded", examples=["rediss://:${ENV:REDIS_PASSWORD}@cache.acme.example:6379/0"]
     )
-    """`embedded` (a Valkey server that we start), `redis://`, `rediss://` or `unix://socket`."""
+    """`embedded` (a Valkey server that we start), `redis://`, `rediss://`, `unix:///socket`,
+    `redis+sentinel://host,host/service` or `redis+cluster://host,host`; the operators' guide has their options."""
     secret_key: SecretText | None = Field(default=None, examples=["${ENV:HOMEREALM_SECRET_KEY}"])
     """At least 32 characters. Everything that is encrypted or signed with a key of the installation depends on it."""
     secret_key_file: str | None = Field(default=None, min_length=1, examples=["var/secret.key"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,9 +13,12 @@ import pytest
 from broker.core.errors import Unavailable
 from broker.core.store_address import Kind, parse_store_address
 from broker.settings.addresses import without_password
+from broker.stores.kv.inspection import inspect
 from broker.stores.kv.redis import RedisKeyValue
 from tests.kv_engines import server
 from tests.kv_servers import guarded
+from tests.servers import ROOT
+from tests.stores_kv.journey import everything_that_is_done_with_a_login
 
 HOUR = timedelta(hours=1)
 
@@ -140,3 +144,19 @@ def test_a_database_and_a_socket_are_used() -> None:
             pytest.raises(Unavailable, match="DB index"),
         ):
             kv.get("a")
+
+
+def test_the_permissions_that_the_guide_names_are_enough() -> None:
+    guide = (ROOT / "docs" / "guides" / "operators.md").read_text("utf-8")
+    rules = re.findall(r"needs `(~\* [^`]+)`", guide)[0].split()
+    with server("redis") as url:
+        with contextlib.closing(RedisKeyValue.connect(url)) as kv:
+            kv.everywhere("ACL", "SETUSER", "homerealm", "on", ">pass", *rules)
+        limited = f"{url.replace('unix://', 'unix://homerealm:pass@')}?replicas=0"
+        with contextlib.closing(RedisKeyValue.connect(limited)) as kv:
+            everything_that_is_done_with_a_login(kv)
+            inspect(kv)
+            for command in (("ROLE",), ("WAIT", 0, 10)):
+                kv.everywhere(*command)
+            with pytest.raises(Unavailable, match="no permissions"):
+                kv.everywhere("CONFIG", "GET", "dir")

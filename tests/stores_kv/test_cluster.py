@@ -12,25 +12,17 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from broker.core.attempts import Delay
 from broker.core.errors import Unavailable
 from broker.core.store_address import parse_store_address
 from broker.services.secrets import SecretVault
-from broker.stores.kv.grants import KvGrants
 from broker.stores.kv.line import EVAL, EVALSHA, Command
-from broker.stores.kv.logins import KvLogins
 from broker.stores.kv.redis import RedisKeyValue
 from broker.stores.kv.routes import Cluster
 from broker.stores.kv.scripts import BY_SHA
-from broker.stores.kv.sessions import KvSessions
-from broker.stores.kv.throttle import KvThrottle
-from broker.stores.kv.transactions import KvTransactions
-from broker.testing.clock import FixedClock
-from broker.testing.entropy import SeededEntropy
 from broker.testing.race import race
-from broker.testing.samples import a_grant, a_session, a_transaction, an_identified
 from tests.kv_engines import ENGINES, emptied
 from tests.kv_servers import Nodes, Process, cluster, until
+from tests.stores_kv.journey import everything_that_is_done_with_a_login
 
 HOUR = timedelta(hours=1)
 VAULT = SecretVault(bytes(range(32)))
@@ -68,40 +60,9 @@ class Listening(Cluster):
 def test_the_keys_of_every_script_lie_in_one_slot(nodes: Nodes) -> None:
     route = Listening(nodes.url)
     with contextlib.closing(RedisKeyValue(route)) as kv:
-        _everything_that_is_done_with_a_login(kv)
+        everything_that_is_done_with_a_login(kv)
     assert {name for name, slots in route.keys.items() if any(len(each) != 1 for each in slots)} == set()
     assert set(NAMES.values()) - route.keys.keys() == {"login_finish"}  # for one server; on a cluster it goes by slot
-
-
-def _everything_that_is_done_with_a_login(kv: RedisKeyValue) -> None:
-    clock = FixedClock()
-    transactions, sessions, grants = KvTransactions(kv, clock), KvSessions(kv, VAULT, clock), KvGrants(kv, VAULT, clock)
-    logins, throttle = KvLogins(kv, VAULT, clock, SeededEntropy()), KvThrottle(kv, clock, "marker")
-    for number in range(20):
-        started = a_transaction(clock.now(), f"login-{number}")
-        transactions.open(started)
-        counted = throttle.charge(*(Delay(f"{kind}:{number}", 9, HOUR, HOUR, HOUR) for kind in ("account", "address")))
-        login = an_identified(started, clock.now())
-        transactions.save(started, login)
-        session, grant = a_session(clock.now(), f"browser-{number}"), a_grant(clock.now(), login.id)
-        secret, code = sessions.secret_for(session.id, "1"), logins.new_code(login)
-        assert logins.finish(
-            login.finish(), session=session, session_secret=secret, code=code, grant=grant, stored=True,
-            code_lifetime=HOUR, also=[throttle.forgiving(counted.receipt)],
-        )  # fmt: skip
-        sessions.replace(secret, session, sessions.secret_for(session.id, "2"))
-        sessions.touch(session.id, lambda one: one)
-        grants.redeem_code(code, grants.refresh_for(grant.id, "1"))
-        grants.rotate_refresh(grants.refresh_for(grant.id, "1"), grants.refresh_for(grant.id, "2"))
-        grants.revoke(grant.id)
-        sessions.close(session.id)
-        other = a_transaction(clock.now(), f"closed-{number}")
-        transactions.open(other)
-        transactions.close(other)
-        kv.put(f"seen {number}", b"1", HOUR, only_if_absent=True)
-        kv.swap(f"seen {number}", b"1", b"2", HOUR)
-        kv.take(f"seen {number}")
-        kv.count(f"sum {number}", HOUR)
 
 
 def test_a_script_over_two_slots_is_refused_before_it_is_sent(kv: RedisKeyValue) -> None:
