@@ -23,6 +23,7 @@ from broker import lean  # noqa: F401 - the first of all
 from broker.cli import REFUSED, WRONG
 from broker.cli.options import config_option
 from broker.core.errors import BrokerError, ConfigurationError
+from broker.first_process import work_in_a_child
 from broker.supervisor import Child, Process, StartFailed, Supervisor
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
 
     SIGTERM lets requests finish and ends within five seconds; SIGHUP reloads the configuration.
     """
+    work_in_a_child()
     gc.disable()  # what is loaded now stays; every web process looks for garbage when it serves
     from broker.wsgi import let_nobody_in
 
