@@ -38,6 +38,8 @@ SLOW_SECONDS = 0.0005
 """When the leader waits that long for stores in each request, threads are cheaper than waiting."""
 PAUSE_SECONDS = 5.0
 """How long quick requests go to threads after that."""
+TOGETHER = 16
+"""Answers that the leader sends one right after the other, at most: the first of them waits for the last."""
 DRAIN_SECONDS = 4.0
 GRACE_SECONDS = 0.3
 """At the end, clients that were just served may ask once more, and are told that the connection ends."""
@@ -158,8 +160,11 @@ class Gateway:
                     self._deliver(me)
                 elif not what.closed:
                     self._attend(me, what)
+                if self._done.qsize() >= TOGETHER:
+                    self._deliver(me)
                 if self._leader is not me:
                     return  # what else is ready stays so, for the next one
+            self._deliver(me)
             self._sweep()
             if self._stopping and self._leader is me and self._drained():
                 self._ended.set()
@@ -179,41 +184,37 @@ class Gateway:
             self._turn(me, connection)
 
     def _turn(self, me: object, connection: Connection) -> None:
-        """Answer what has arrived whole, one after the other. The last thing that a caller does: the lead may be gone
-        after that."""
-        while connection.requests and not connection.busy and not connection.sending:
-            request = connection.requests.popleft()
-            connection.busy = True
-            quick = self._quick(request.environ["REQUEST_METHOD"], request.environ["PATH_INFO"])
-            if not (quick and self._pace.inline):
-                return self._hand_over(connection, request, quick)
-            answered = self._answer_here(me, connection, request)
-            if answered is None:
-                return None
-            if not self._out(connection, *answered):
-                return None
-        self._refuse(connection)
-        return None
+        """Have the next request answered. The last thing that a caller does: the lead may be gone after that."""
+        if not connection.requests or connection.busy or connection.sending:
+            self._refuse(connection)
+            return
+        request = connection.requests.popleft()
+        connection.busy = True
+        quick = self._quick(request.environ["REQUEST_METHOD"], request.environ["PATH_INFO"])
+        if quick and self._pace.inline:
+            self._answer_here(me, connection, request)
+        else:
+            self._hand_over(connection, request, quick)
 
     def _refuse(self, connection: Connection) -> None:
         if connection.refusal is not None and not (connection.busy or connection.sending or connection.closing):
             self._out(connection, connection.refusal, False)
 
-    def _answer_here(self, me: object, connection: Connection, request: Request) -> tuple[bytes, bool] | None:
-        """None when somebody else leads now; the answer is left with them."""
+    def _answer_here(self, me: object, connection: Connection, request: Request) -> None:
+        """The answer is sent when all that came at the same time is answered: fewer wake-ups on both sides. It lies
+        where the next leader finds it."""
         began, worked = time.perf_counter(), time.thread_time()
         self._since = began
         answered = self._call(request)
+        self._done.put((connection, *answered, False))
         with self._lock:
             still = self._leader is me
             if still:
                 self._since = 0.0
         if still:
             self._pace.waited(time.perf_counter() - began - (time.thread_time() - worked))
-            return answered
-        self._done.put((connection, *answered, False))
-        self._wake()
-        return None
+        else:
+            self._wake()
 
     # --- Threads ---------------------------------------------------------------------------------------------------
 
