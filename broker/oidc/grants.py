@@ -13,7 +13,6 @@ from authlib.oauth2.rfc6749.errors import (
 )
 from authlib.oauth2.rfc7636 import CodeChallenge
 
-from broker.core import redirects
 from broker.core.tenant import Client
 from broker.core.values import Grant, User
 from broker.oidc import tokens
@@ -82,14 +81,6 @@ class CodeGrant(Issuing, grants.AuthorizationCodeGrant):  # type: ignore[misc]
 
     TOKEN_ENDPOINT_AUTH_METHODS = METHODS
     RESPONSE_TYPES = frozenset({"code"})
-
-    def create_authorization_response(self, redirect_uri: str, grant_user: object) -> tuple[int, Any, Any]:
-        """The way back to the app. Authlib would decode a registered query and encode it in another way."""
-        pairs = [("code", self.request.code or "")]
-        if self.request.payload is not None and self.request.payload.state:
-            pairs.append(("state", self.request.payload.state))
-        pairs.append(("iss", self.server.tenant.issuer))
-        return 303, None, {"Location": redirects.extend(redirect_uri, pairs)}
 
     def query_authorization_code(self, code: str, client: Any) -> Authorized | None:
         """Take the code: one atomic step, not the look and delete of Authlib's examples, where all racers win.

@@ -111,7 +111,7 @@ class Provider:
 
         Raises `BadRequest` when the stored request is no longer right.
         """
-        return self._server(tenant).answer_app(transaction.request, code, transaction.user)
+        return self._server(tenant).answer_app(transaction.request, code)
 
     def read_id_token_hint(self, tenant: Tenant, token: str, client_id: str | None) -> Mapping[str, Any]:
         """The claims of an ID token of ours, expired or not. Raises `BadRequest`."""

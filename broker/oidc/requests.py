@@ -53,8 +53,6 @@ class Message(OAuth2Request):
         self.method, self.headers = method, {"Authorization": authorization} if authorization else {}
         self._parameters = dict(parameters)
         self.payload = BasicOAuth2Payload(self._parameters)
-        self.code: str | None = None
-        """The code that was made together with the session, for the answer to the app."""
         self.redeemed: Grant | None = None
         """The grant behind a code or refresh token that this request has used up."""
         self.next_refresh: str | None = None

@@ -12,7 +12,6 @@ class LoginForm(ShieldedForm):
     username = StringField()
     password = StringField()
     remember = BooleanField()
-    forgot = StringField()
 
 
 class ConnectionForm(ShieldedForm):

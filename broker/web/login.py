@@ -171,7 +171,7 @@ def identifiers(tenant: Tenant, connection: str | None) -> Identifiers:
 def login_post(current: Visit) -> AnyReply:
     form = LoginForm.of(current)
     transaction = load(current)
-    typed, forgot = form.text("username").strip(), bool(form.text("forgot"))
+    typed, forgot = form.text("username").strip(), bool(current.form.get("forgot"))
     if not typed and forgot:
         return go(current, "/forgot", tx=transaction.id)
     if not typed:
