@@ -134,3 +134,20 @@ def test_what_looks_like_a_token_and_is_none_is_none(op: Op, token: str) -> None
     head = base64.urlsafe_b64encode(token.encode("utf-8", "replace")).decode().rstrip("=")
     for attempt in (token, f"{head}.{head}.{head}", f"eyJhbGciOiJFUzI1NiJ9.{head}."):
         assert op.signing.verify(op.tenant.id, attempt, "JWT") is None
+
+
+@QUIET
+@given(mutated(GOOD))
+def test_what_was_found_right_makes_nothing_else_right(op: Op, pairs: list[tuple[str, str]]) -> None:
+    """The verdict on a request is kept without what is random in it; the next one gets its own."""
+
+    def verdict() -> object:
+        try:
+            return op.send(pairs).parameters
+        except (BadRequest, RefusedToApp) as refusal:
+            return type(refusal), str(refusal)
+
+    op.provider._server(op.tenant)._right.clear()
+    first = verdict()
+    op.send(GOOD)
+    assert (verdict(), verdict()) == (first, first)
