@@ -7,7 +7,6 @@ outlives signing out, and ends with the password, since the epoch is part of wha
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass
 
 from broker.core.ports import Entropy, Vault
@@ -15,6 +14,7 @@ from broker.core.ports import Entropy, Vault
 ACCOUNTS = 6
 """That one device is known to; the one that signed in first goes first."""
 _NONCE = 22
+_PURPOSE = "known-device"
 _MARK = 22
 
 
@@ -28,11 +28,10 @@ class KnownDevices:
     def lane(self, cookie: str, subject: str) -> str | None:
         """The name of this device's lane; None where it never signed in to this account.
 
-        One MAC and the same comparisons for everybody: a subject that does not exist is not known either.
+        The same comparisons for everybody: a subject that does not exist is not known either.
         """
         nonce, *marks = cookie.split(".")
-        mine = self._mark(nonce, subject)
-        known = [hmac.compare_digest(mine.encode(), mark.encode("utf-8", "replace")) for mark in marks[:ACCOUNTS]]
+        known = [self.vault.is_mac(mark, _PURPOSE, nonce, subject, length=_MARK) for mark in marks[:ACCOUNTS]]
         return nonce if any(known) else None
 
     def remember(self, cookie: str, subject: str) -> str:
@@ -47,4 +46,4 @@ class KnownDevices:
         return ".".join((nonce, mark, *kept[: ACCOUNTS - 1]))
 
     def _mark(self, nonce: str, subject: str) -> str:
-        return self.vault.mac("known-device", nonce, subject)[:_MARK]
+        return self.vault.mac(_PURPOSE, nonce, subject)[:_MARK]

@@ -7,7 +7,6 @@ without a script waits instead. What is signed here says nothing about how often
 from __future__ import annotations
 
 import hashlib
-import hmac
 from datetime import timedelta
 
 from broker.core.attempts import Puzzle, Solution
@@ -62,7 +61,7 @@ class AltchaPuzzles:
 
     def _waited(self, waited: str, bound: tuple[str, ...]) -> Solution | None:
         shown, _, mark = waited.rpartition(".")
-        if not hmac.compare_digest(mark.encode("utf-8", "replace"), self._mark(shown, bound).encode()):
+        if not self._vault.is_mac(mark, "puzzle-waited", shown, *bound):
             return None
         seconds = self._clock.now().timestamp() - int(shown.partition(".")[0])
         if not PATIENCE.total_seconds() <= seconds <= VALID.total_seconds():
