@@ -13,10 +13,12 @@ from flask import Flask
 from broker import resources, web
 from broker.core.tenant import Settings, Tenant
 from broker.core.values import TenantId
+from broker.core.watching import NO_METER
 from broker.reload import Live
 from broker.web.assets import Asset, Assets
 from broker.web.drawn import Pieces
 from broker.web.lane import Lane
+from broker.web.measured import Measured, routes
 from broker.web.pages import Chrome, LoginPage, Page, PasswordPage
 from broker.web.protocol import Protocol
 from broker.web.render import Renderer
@@ -74,7 +76,10 @@ class Broker:
         web.register(app, self.url_prefix)
         hook = self._leave_our_forms_alone(app)
         lane = Lane(app, self, self.url_prefix, [hook])
-        app.wsgi_app = OwnHosts(Protocol(lane, self, self.url_prefix), self)  # type: ignore[method-assign]
+        front = OwnHosts(Protocol(lane, self, self.url_prefix), self)
+        meter = self.runtime.meter
+        measured = Measured(front, meter, routes(app, self.url_prefix), self.url_prefix)
+        app.wsgi_app = front if meter is NO_METER else measured  # type: ignore[method-assign]
 
     def _leave_our_forms_alone(self, app: Flask) -> Callable[[], None]:
         """A CSRFProtect of the host app would refuse our forms, which carry a token of their own (ARCHITECTURE 4).

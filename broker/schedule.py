@@ -13,16 +13,18 @@ from datetime import datetime, timedelta
 from email.message import EmailMessage
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
 from broker.core.chain import Mark
 from broker.core.errors import BrokerError, ConfigurationError, InvalidIdentifier, Unavailable
+from broker.core.happenings import EVENTS
 from broker.core.identifiers import parse_email
 from broker.core.mail import Job, JobKind, MailKind
 from broker.core.ports import Clock, Database, Entropy, Leases
 from broker.core.tenant import Settings, Tenant
+from broker.core.watching import NO_METER, Meter, count_event
 from broker.lanes import Lanes
 from broker.services.mail_render import MailRenderer
 from broker.services.mailer import Delivery, MailDeferred, MailRefused, Transport
@@ -85,6 +87,8 @@ class WorkerRuntime(Protocol):
     def transports(self) -> Callable[[str], Transport]: ...
     @property
     def signing(self) -> Rotates: ...
+    @property
+    def meter(self) -> Meter: ...
     @property
     def ledger(self) -> Seals: ...
     @property
@@ -191,7 +195,7 @@ class Worker:
                     runtime.accounts.work(job)
                 case JobKind.MAIL:
                     self._deliver(runtime, job, delivery)
-            log.info("job.done", job=job.id, kind=job.kind.value, tenant=job.tenant, attempt=job.attempts + 1)
+            self._say("job.done", job=job.id, kind=job.kind.value, tenant=job.tenant, attempt=job.attempts + 1)
         except MailRefused as error:
             self._bury(runtime, job, error)
         except Exception as error:
@@ -203,11 +207,11 @@ class Worker:
             raise MailRefused(f"tenant {job.tenant} is gone")
         to = job.payload.get("to", "")
         if not permitted(to, tenant.mail.only_to):
-            log.info("mail.held_back", job=job.id, tenant=job.tenant, mail=job.payload.get("kind"))
+            self._say("mail.held_back", job=job.id, tenant=job.tenant, mail=job.payload.get("kind"))
         else:
             delivery.send(lambda: _compose(runtime, tenant, job, to))
             if job.payload.get("kind") in RESETS:
-                log.info("reset.sent", reference=job.payload.get("reference", ""), tenant=job.tenant,
+                self._say("reset.sent", reference=job.payload.get("reference", ""), tenant=job.tenant,
                          connection=job.payload.get("connection", ""), mail=job.payload["kind"])  # fmt: skip
         with runtime.database.writing() as work:
             work.outbox.done(job.id, runtime.clock.now())
@@ -219,7 +223,7 @@ class Worker:
             return
         due = now + delay(job)
         expected = isinstance(error, MailDeferred | Unavailable | ConfigurationError)
-        log.warning(
+        self._say(
             "job.retried",
             job=job.id,
             kind=job.kind.value,
@@ -233,7 +237,7 @@ class Worker:
             work.outbox.retry(job.id, due, _short(error))
 
     def _bury(self, runtime: WorkerRuntime, job: Job, error: Exception) -> None:
-        log.error("job.dead", job=job.id, kind=job.kind.value, tenant=job.tenant, error=_short(error))
+        self._say("job.dead", job=job.id, kind=job.kind.value, tenant=job.tenant, error=_short(error))
         with runtime.database.writing() as work:
             work.outbox.dead(job.id, _short(error), runtime.clock.now())
 
@@ -249,8 +253,26 @@ class Worker:
         now = runtime.clock.now()
         if _is_due(self._sealed_at, SEALING, now):
             self._sealed_at = now
+            self._measure(runtime, now)
             if (head := runtime.ledger.seal()) is not None:
-                log.info("audit.sealed", place=head.place, hash=head.hash)
+                runtime.meter.level("audit_place", head.place)
+                self._say("audit.sealed", place=head.place, hash=head.hash)
+
+    def _say(self, event: str, **facts: Any) -> None:
+        """One event, and the counter that goes up with it."""
+        getattr(log, EVENTS[event].level)(event, **facts)
+        count_event(self.runtime.meter, event, facts)
+
+    def _measure(self, runtime: WorkerRuntime, now: datetime) -> None:
+        """The state of the queue, and that somebody works on it."""
+        runtime.meter.level("worker_round_timestamp_seconds", now.timestamp())
+        if runtime.meter is NO_METER:
+            return
+        with runtime.database.reading() as work:
+            new, dead, oldest = work.outbox.backlog()
+        runtime.meter.level("outbox_jobs", new, "new")
+        runtime.meter.level("outbox_jobs", dead, "dead")
+        runtime.meter.level("outbox_oldest_seconds", max(0.0, (now - oldest).total_seconds()) if oldest else 0.0)
 
     def _maintain(self) -> None:
         """Once a minute: signing keys that are due to be made, to sign, or to go; and rows that nobody needs."""

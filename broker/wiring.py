@@ -16,6 +16,7 @@ import structlog
 from broker import registry, resources
 from broker.core.attempts import Puzzles
 from broker.core.connection import Connection
+from broker.core.errors import Unavailable
 from broker.core.happenings import EVENTS
 from broker.core.ports import (
     Blocklist,
@@ -37,7 +38,7 @@ from broker.core.ports import (
 from broker.core.story import Story
 from broker.core.tenant import Branding, Settings, Tenant
 from broker.core.values import ConnectionId, TenantId
-from broker.core.watching import Stories
+from broker.core.watching import NO_METER, Meter, Stories, count_event
 from broker.flows.accounts import Accounts
 from broker.flows.desk import Desk
 from broker.flows.guard import Guard
@@ -45,6 +46,7 @@ from broker.flows.known_device import KnownDevices
 from broker.flows.ledger import Ledger
 from broker.flows.means import Means
 from broker.flows.passwords import Passwords
+from broker.flows.readiness import Readiness
 from broker.flows.recovery import Recovery
 from broker.flows.recovery_mail import RecoveryMail
 from broker.flows.redemption import Redemption
@@ -65,6 +67,10 @@ KEY_VALUE_URL = "HOMEREALM_KEY_VALUE_URL"
 NO_UPGRADE = "HOMEREALM_NO_UPGRADE"
 """Set to anything: the tables are upgraded by `homerealm db upgrade` alone."""
 CONFIG = "HOMEREALM_CONFIG"
+METRICS = "HOMEREALM_METRICS"
+"""Set by the supervisor for its children: the folder of the tallies."""
+ROLE = "HOMEREALM_ROLE"
+"""`web` or `worker`: what a process is called in its metrics."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,7 @@ class Engines:
     inspect: Callable[[], tuple[list[str], list[str]]]
     """What the key-value store is, and what of it should be otherwise. Raises `Unavailable`."""
     close: Callable[[], None] = field(default=lambda: None)
+    meter: Meter = NO_METER
 
 
 class Runtime:
@@ -126,6 +133,7 @@ class Runtime:
         self._http_origins: dict[TenantId, frozenset[str]] = {}
         self._transports: dict[str, Transport] = before._transports if before else {}
         self._log = structlog.get_logger("homerealm")
+        self.meter = engines.meter
         means = Means(
             clock=engines.clock,
             entropy=engines.entropy,
@@ -152,6 +160,8 @@ class Runtime:
         self.recovery_mail = RecoveryMail(means)
         self.redemption = Redemption(means, self.guard, self.passwords)
         self.desk = Desk(means, self.passwords, self.recovery_mail)
+        asked = {"database": engines.database.ping, "key_value": engines.ping, "signing_keys": self._keys}
+        self.readiness: Readiness = Readiness(asked, self.log, before.readiness.down if before else {})
         self.ledger = Ledger(engines.database, engines.clock, engines.vault)
         self.signing: Signing = before.signing if before else Signing(engines.database, engines.clock)
         self.provider = Provider(
@@ -224,10 +234,20 @@ class Runtime:
         """One JSON line, as loud as core/happenings says. Facts never hold a secret; empty ones are left out."""
         said = {name: value for name, value in facts.items() if value != ""}
         getattr(self._log, EVENTS[event].level)(event, reference=reference, **said)
+        count_event(self.meter, event, facts)
 
     def log_exception(self, reference: str, error: Exception) -> None:
         # As text, and without the values of variables: a host application's renderer might print those.
+        count_event(self.meter, "internal", {})
         self._log.error("internal", reference=reference, traceback="".join(traceback.format_exception(error)))
+
+    def _keys(self) -> None:
+        """Raises `Unavailable` when they do not open: a backup that was restored without its secret key."""
+        for tenant in list(self.settings.tenants.values())[:1]:
+            try:
+                self.signing.keys(tenant.id)
+            except ValueError as error:
+                raise Unavailable(f"signing keys: {error}") from None
 
     def keep(self, story: Story) -> None:
         """For `homerealm explain`."""
@@ -264,18 +284,20 @@ def successor(before: Runtime, settings: Settings) -> Runtime:
     if settings.egress != before.settings.egress:
         from broker.services.fetcher import HttpFetcher
 
-        if isinstance(engines.fetcher, HttpFetcher):
+        if isinstance(getattr(engines.fetcher, "inner", engines.fetcher), HttpFetcher):
             engines = _with_fetcher(engines, HttpFetcher(settings.egress))
     return Runtime(settings, engines, before)
 
 
-def _with_fetcher(engines: Engines, fetcher: HttpFetcher) -> Engines:
+def _with_fetcher(engines: Engines, new: HttpFetcher) -> Engines:
     from broker.services.upstream import AuthlibClients
     from broker.services.verifier import UpstreamVerifier
 
     def close() -> None:
-        fetcher.close()
+        new.close()
         engines.close()
+
+    fetcher = _measured_fetcher(new, engines.meter)
 
     return replace(
         engines, fetcher=fetcher, verifier=UpstreamVerifier(fetcher, engines.clock), upstream=AuthlibClients(fetcher),
@@ -353,12 +375,10 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
     url, release = _key_value(settings, environ)
     kv = RedisKeyValue.connect(url)
     ours = ExitStack()
-    if fetcher is None:
-        fetcher = ours.enter_context(closing(HttpFetcher(settings.egress)))
+    meter = open_meter(environ)
+    fetcher = _measured_fetcher(fetcher or ours.enter_context(closing(HttpFetcher(settings.egress))), meter)
     if hasher is None:
         hasher = ours.enter_context(closing(Argon2Hasher()))
-    transactions, sessions, grants = KvTransactions(kv, clock), KvSessions(kv, vault, clock), KvGrants(kv, vault, clock)
-
     stories = KvStories(kv, clock)
 
     def close() -> None:
@@ -372,19 +392,20 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
         clock=clock,
         entropy=entropy,
         vault=vault,
-        hasher=hasher,
+        hasher=_measured_hasher(hasher, meter),
         blocklist=OfflineBlocklist(),
         fetcher=fetcher,
         verifier=UpstreamVerifier(fetcher, clock),
         upstream=AuthlibClients(fetcher),
         database=database,
-        transactions=transactions,
-        sessions=sessions,
-        grants=grants,
+        transactions=KvTransactions(kv, clock),
+        sessions=KvSessions(kv, vault, clock),
+        grants=KvGrants(kv, vault, clock),
         logins=KvLogins(kv, vault, clock, entropy),
         throttle=KvThrottle(kv, clock, database.marker()),
         stories=stories,
         leases=KvLeases(kv),
+        meter=meter,
         ping=kv.ping,
         inspect=partial(_inspect, kv),
         close=close,
@@ -395,6 +416,32 @@ def _inspect(kv: RedisKeyValue) -> tuple[list[str], list[str]]:
     from broker.stores.kv.inspection import inspect
 
     return inspect(kv)
+
+
+def _measured_hasher(hasher: Hasher, meter: Meter) -> Hasher:
+    if meter is NO_METER:
+        return hasher
+    from broker.services.measured import MeasuredHasher
+
+    return MeasuredHasher(hasher, meter)
+
+
+def _measured_fetcher(fetcher: Fetcher, meter: Meter) -> Fetcher:
+    if meter is NO_METER:
+        return fetcher
+    from broker.services.measured import MeasuredFetcher
+
+    return MeasuredFetcher(fetcher, meter)
+
+
+def open_meter(environ: Mapping[str, str]) -> Meter:
+    """The numbers of this process, where a supervisor says that there is a listener for them."""
+    folder = environ.get(METRICS)
+    if not folder:
+        return NO_METER
+    from broker.services.tally import Tally
+
+    return Tally(Path(folder), environ.get(ROLE, "web"))
 
 
 def _key_value(settings: Settings, environ: Mapping[str, str]) -> tuple[str, Callable[[], None]]:

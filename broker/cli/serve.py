@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 CONFIG = "HOMEREALM_CONFIG"
 KEY_VALUE_URL = "HOMEREALM_KEY_VALUE_URL"
 NO_UPGRADE = "HOMEREALM_NO_UPGRADE"
+METRICS, ROLE = "HOMEREALM_METRICS", "HOMEREALM_ROLE"
 RELOAD_BELL = "HOMEREALM_RELOAD_BELL"
 """A file that is touched on SIGHUP (broker/reload.py)."""
 
@@ -63,7 +64,9 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
     environment = {CONFIG: str(config.resolve()), RELOAD_BELL: bell.name}
     if no_upgrade:
         environment[NO_UPGRADE] = "1"
-    processes = [] if no_worker else [worker_process(environment)]
+    processes = [lookout_process(settings.metrics, Path(settings.root), environment)] if settings.metrics else []
+    if not no_worker:
+        processes.append(worker_process(environment))
     processes += web_processes(listener, number, environment)
     try:
         fork_all(supervisor, settings, processes, environment)
@@ -131,6 +134,7 @@ def work(config: Path) -> None:
     from broker.services import event_log
     from broker.settings.changes import publish
 
+    os.environ[ROLE] = "worker"
     event_log.configure()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -162,6 +166,27 @@ def web_processes(listener: socket.socket, number: int, environment: Mapping[str
     ]
     processes[-1].ready = lambda: answers(host, port)
     return processes
+
+
+def lookout_process(listen: str, root: Path, environment: dict[str, str]) -> Process:
+    """The internal listener; from here on every process keeps its numbers in a folder of this installation."""
+    folder = root / "var" / "metrics"
+    environment[METRICS] = str(folder)
+    host, _, port = listen.rpartition(":")
+
+    def begin() -> None:
+        from broker.lookout import run
+
+        run(listen, folder)
+
+    return Process(
+        "the internal listener",
+        [sys.executable, "-m", "broker.lookout", listen, str(folder)],
+        title="broker metrics",
+        begin=begin,
+        on_reload=_reads_by_itself,
+        ready=lambda: listens(host.strip("[]"), int(port)),
+    )
 
 
 def worker_process(environment: Mapping[str, str]) -> Process:

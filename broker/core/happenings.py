@@ -15,31 +15,27 @@ class Kind(NamedTuple):
     level: str
     """`info`: as it should be; `warning`: somebody may be hindered; `error`: an operator should look."""
     meaning: str
-    metric: str = ""
-    """The counter (core/metrics) that goes up by one each time."""
 
 
 EVENTS: Mapping[str, Kind] = {
-    "login.finished": Kind("info", "Somebody is signed in; an app got its code. One line a login.", "logins"),
-    "login.refused": Kind("info", "A step of a login was refused. `code` says why.", "logins"),
-    "connection.failed": Kind("warning", "A provider did not sign somebody in. `code` and `detail` say why.", "logins"),
+    "login.finished": Kind("info", "Somebody is signed in; an app got its code. One line a login."),
+    "login.refused": Kind("info", "A step of a login was refused. `code` says why."),
+    "connection.failed": Kind("warning", "A provider did not sign somebody in. `code` and `detail` say why."),
     "request.refused": Kind("info", "A page or an answer said no (4xx). Its `code` is in the list of error codes."),
-    "request.failed": Kind("error", "Something of ours does not work (5xx): a store, a directory.", "failures"),
-    "internal": Kind("error", "A mistake in the program, with its traceback.", "failures"),
-    "attempts.throttled": Kind("info", "Somebody tried too often and was told to wait.", "throttled"),
-    "attempts.challenged": Kind("info", "Passwords are tried in masses: a form came without a solved challenge.",
-                                "throttled"),
-    "service.busy": Kind("warning", "The queue of password hashes was full; somebody was told to come again.", "busy"),
-    "reset.asked": Kind("info", "A link for a forgotten password was asked for; a job is queued.", "resets"),
-    "reset.elsewhere": Kind("info", "Somebody was shown where their provider resets passwords.", "resets"),
-    "reset.sent": Kind("info", "The mail with a link, or with the way to a provider, was taken by a mail server.",
-                       "resets"),
-    "reset.opened": Kind("info", "A mailed link was opened and works.", "resets"),
-    "reset.done": Kind("info", "A new password was saved through a mailed link.", "resets"),
-    "reset.refused": Kind("info", "A link did not work: expired, used, replaced, not of ours.", "resets"),
-    "job.done": Kind("info", "The background worker finished a job.", "jobs"),
-    "job.retried": Kind("warning", "A job failed and is tried again at `due`.", "jobs"),
-    "job.dead": Kind("error", "A job was given up; it stays in the outbox for the operator.", "jobs"),
+    "request.failed": Kind("error", "Something of ours does not work (5xx): a store, a directory."),
+    "internal": Kind("error", "A mistake in the program, with its traceback."),
+    "attempts.throttled": Kind("info", "Somebody tried too often and was told to wait."),
+    "attempts.challenged": Kind("info", "Passwords are tried in masses: a form came without a solved challenge."),
+    "service.busy": Kind("warning", "The queue of password hashes was full; somebody was told to come again."),
+    "reset.asked": Kind("info", "A link for a forgotten password was asked for; a job is queued."),
+    "reset.elsewhere": Kind("info", "Somebody was shown where their provider resets passwords."),
+    "reset.sent": Kind("info", "The mail with a link, or with the way to a provider, was taken by a mail server."),
+    "reset.opened": Kind("info", "A mailed link was opened and works."),
+    "reset.done": Kind("info", "A new password was saved through a mailed link."),
+    "reset.refused": Kind("info", "A link did not work: expired, used, replaced, not of ours."),
+    "job.done": Kind("info", "The background worker finished a job."),
+    "job.retried": Kind("warning", "A job failed and is tried again at `due`."),
+    "job.dead": Kind("error", "A job was given up; it stays in the outbox for the operator."),
     "mail.held_back": Kind("info", "A mail was not let out: `mail.only_to` does not have its address."),
     "worker.failed": Kind("error", "The background worker could not do its round, and tries again."),
     "audit.sealed": Kind("info", "New rows of the audit log are in the chain. Keep `place` and `hash` elsewhere."),
@@ -51,6 +47,8 @@ EVENTS: Mapping[str, Kind] = {
     "turn.taken": Kind("info", "This background worker does from now on what only one of them does."),
     "turn.lost": Kind("warning", "It does not any more: another took over, or the key-value store does not answer."),
     "branding.logo": Kind("warning", "A logo cannot be used; the pages show the name instead."),
+    "store.unavailable": Kind("error", "The database or the key-value store does not answer any more."),
+    "store.back": Kind("info", "It answers again."),
     "events.dropped": Kind("warning", "So many events were lost: their reader was too slow, or the disk full."),
     "server.said": Kind("warning", "Something that a library or the web server had to say."),
 }  # fmt: skip

@@ -234,6 +234,9 @@ class Outbox(Protocol):
     def depth(self) -> Mapping[str, int]:
         """How many are `new`, `done`, `dead`."""
 
+    def backlog(self) -> tuple[int, int, datetime | None]:
+        """How many wait, how many were given up, and since when the oldest of those that wait is due."""
+
     def sweep(self, before: datetime) -> int:
         """Remove jobs done before then, and notes older than that; dead jobs stay. Returns how many."""
 

@@ -275,3 +275,5 @@ class Settings:
     """What was made with one of these is recognised, too: while one secret key takes the place of another."""
     trusted_proxies: tuple[str, ...] = ()
     egress: Egress = Egress()
+    metrics: str | None = None
+    """`host:port` of the internal listener."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
 from broker.core.chain import Mark, Record
 from broker.core.events import Event
+from broker.core.metrics import COUNTED
 from broker.core.story import Story
 from broker.core.values import DirectoryId
 
@@ -82,3 +84,14 @@ class NoMeter:
 
     def level(self, metric: str, value: float, *labels: str) -> None:
         pass
+
+
+NO_METER = NoMeter()
+
+
+def count_event(meter: Meter, event: str, facts: Mapping[str, object]) -> None:
+    """The counter that goes up with an event, if there is one."""
+    found = COUNTED.get(event)
+    if found is not None and meter is not NO_METER:
+        metric, labels = found
+        meter.count(metric, *(one[1:] if one[0] == "=" else str(facts.get(one) or "") for one in labels))

@@ -114,6 +114,7 @@ class _Attempt:
             other_secret_keys=others,
             trusted_proxies=broker.trusted_proxies,
             egress=build.egress(broker.egress, self.root),
+            metrics=broker.metrics.listen,
         )
 
     # --- files ---

@@ -77,6 +77,20 @@ class EgressSettings(SettingsModel):
     """A file of certificates (PEM) to trust besides the public ones."""
 
 
+def _listener(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise wrong("is no address to listen on; 127.0.0.1:9464 would be right")
+    return value
+
+
+class MetricsSettings(SettingsModel):
+    """Metrics of all processes of a machine."""
+
+    listen: Annotated[str, AfterValidator(_listener)] | None = Field(default=None, examples=["127.0.0.1:9464"])
+    """Where `/metrics` is answered: an address that only your own systems reach. Off by default."""
+
+
 class BrokerFile(SettingsModel):
     """broker.yaml: what holds for the whole installation."""
 
@@ -110,6 +124,8 @@ class BrokerFile(SettingsModel):
     """Networks of the reverse proxies. Only they may say where a request came from (`X-Forwarded-For`)."""
     egress: EgressSettings = EgressSettings()
     """What the broker itself may reach over HTTP, beyond public addresses by https."""
+    metrics: MetricsSettings = MetricsSettings()
+    """Numbers for Prometheus, on a listener of their own. A change needs a restart."""
 
     @model_validator(mode="after")
     def _one_key(self) -> BrokerFile:

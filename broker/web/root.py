@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, redirect, request
 
-from broker.core.errors import Misdirected, NotFound, Unavailable
+from broker.core.errors import Misdirected, NotFound
 from broker.core.tenant import Tenant
 from broker.web.cookies import Jar
 from broker.web.headers import security_headers
@@ -29,17 +30,12 @@ def healthz() -> AnyResponse:
 
 @views.get("/readyz")
 def readyz() -> AnyResponse:
-    """Ready: the stores answer. Says which does not."""
-    runtime = house().runtime
-    missing = []
-    for name, ping in (("database", runtime.database.ping), ("key_value", runtime.engines.ping)):
-        try:
-            ping()
-        except Unavailable:
-            missing.append(name)
-    if missing:
-        return Response(f"not ready: {', '.join(missing)}\n", 503, mimetype="text/plain")
-    return Response("ready\n", 200, mimetype="text/plain")
+    """Ready: what a login needs is there. Says what is not by name; why is in the log, since anybody may ask."""
+    missing = house().runtime.readiness.missing()
+    told = {"ready": not missing, "missing": list(missing), "configuration_refused": bool(house().refused)}
+    response = Response(json.dumps(told) + "\n", 503 if missing else 200, mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @views.get("/static/<name>")

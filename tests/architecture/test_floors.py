@@ -36,6 +36,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "smtplib": ("broker/services/*",),
     "css_inline": ("broker/services/*",),
     "httptools": ("broker/http1.py",),
+    "prometheus_client": ("broker/lookout.py",),
     "click": ("broker/cli/*", "broker/demo/*"),
     "pytest": ("broker/testing/*",),
 }

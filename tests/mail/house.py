@@ -9,6 +9,7 @@ from pathlib import Path
 from broker.core.mail import Job, JobKind, MailKind
 from broker.core.tenant import MailRules, Settings, Tenant
 from broker.core.values import DirectoryId, TenantId
+from broker.core.watching import NO_METER
 from broker.schedule import Worker
 from broker.services.mail_facts import FACTS
 from broker.services.mail_render import MailRenderer
@@ -77,6 +78,7 @@ class House:
         self.signing = Rotating()
         self.leases = Alone()
         self.entropy = SeededEntropy(2)
+        self.meter = NO_METER
         self.worker = Worker(self)
 
     def transports(self, url: str) -> Transport:

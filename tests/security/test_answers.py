@@ -196,7 +196,7 @@ def test_when_the_key_value_store_is_gone_nobody_is_let_in_and_everybody_is_told
         assert told.mimetype == "application/json"
         assert mortal.world.send("GET", f"{mortal.broker.base}/healthz").status_code == 200
         ready = mortal.world.send("GET", f"{mortal.broker.base}/readyz")
-        assert (ready.status_code, ready.get_data(as_text=True)) == (503, "not ready: key_value\n")
+        assert (ready.status_code, ready.json["missing"]) == (503, ["key_value"])
     finally:
         mortal.close()
 

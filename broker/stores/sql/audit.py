@@ -137,6 +137,11 @@ class SqlAudit:
 
     def _seal(self, limit: int) -> Mark | None:
         held = self._statements.one(_HELD, {"p_name": HEAD})
+        if held is None:
+            if not self.unsealed():
+                return None
+            # Whoever does this second waits for the first, and is refused: from here on there is one sealer.
+            self._statements.change(_PUT, {"name": HEAD, "value": START.text})
         last = self._continues(held.value) if held is not None else START
         rows = self._statements.all(_UNSEALED, {"p_limit": limit})
         if not rows:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Row, bindparam, case, delete, func, insert, or_, select, update
 
 from broker.core.mail import Job, JobKind
 from broker.core.ports import Vault
@@ -52,6 +52,12 @@ _FINISH = _ONE.values(
     leased_until=None,
 )
 _DEPTH = select(outbox.c.state, func.count().label("many")).group_by(outbox.c.state)
+# Not by group: the jobs that are done are many, and need not be counted.
+_BACKLOG = select(
+    func.count(case((outbox.c.state == NEW, 1))).label("new"),
+    func.count(case((outbox.c.state == DEAD, 1))).label("dead"),
+    func.min(case((outbox.c.state == NEW, outbox.c.due_at))).label("oldest"),
+).where(or_(outbox.c.state == NEW, outbox.c.state == DEAD))
 _NOTE = insert(mail_log)
 _RECENT = select(func.count().label("many")).where(
     mail_log.c.tenant == bindparam("p_tenant"),
@@ -127,6 +133,10 @@ class SqlOutbox:
         counted = {NEW: 0, DONE: 0, DEAD: 0}
         counted.update((str(row.state), int(row.many)) for row in self._statements.all(_DEPTH))
         return counted
+
+    def backlog(self) -> tuple[int, int, datetime | None]:
+        row = self._statements.one(_BACKLOG)
+        return (0, 0, None) if row is None else (int(row.new), int(row.dead), row.oldest)
 
     def sweep(self, before: datetime) -> int:
         return self._statements.change(_SWEEP, {"p_before": before}) + self._statements.change(

@@ -88,6 +88,7 @@ READS: dict[str, Callable[[UnitOfWork], object]] = {
     "tickets.latest": lambda work: work.tickets.latest(ADA, Purpose.RESET),
     "outbox.recent": lambda work: work.outbox.recent("acme", "reset", "k", START),
     "outbox.depth": lambda work: work.outbox.depth(),
+    "outbox.backlog": lambda work: work.outbox.backlog(),
     "audit.read": lambda work: work.audit.read(LIVE),
     "audit.search": lambda work: work.audit.search(target="user-ada"),
     "audit.unsealed": lambda work: work.audit.unsealed(),

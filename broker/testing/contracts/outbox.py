@@ -20,6 +20,15 @@ MINUTE = timedelta(minutes=1)
 class OutboxContract(Stored):
     """Every job once, and no job lost."""
 
+    def test_the_backlog_is_what_waits_and_what_was_given_up(self, database: Database, now: datetime) -> None:
+        with database.writing() as work:
+            assert work.outbox.backlog() == (0, 0, None)
+            for number, id in enumerate(("a", "b", "c", "d")):
+                work.outbox.put(a_job(now, id, due_at=now - timedelta(minutes=number)))
+            work.outbox.done("d", now)
+            work.outbox.dead("a", "no", now)
+            assert work.outbox.backlog() == (2, 1, now - timedelta(minutes=2))
+
     def test_a_job_comes_out_as_it_went_in(self, database: Database, now: datetime) -> None:
         _put(database, a_job(now))
         assert _claim(database, now) == [a_job(now)]
