@@ -59,6 +59,7 @@ WRITES: dict[str, Callable[[UnitOfWork], object]] = {
     "outbox.put": lambda work: work.outbox.put(a_job(START)),
     "outbox.note": lambda work: work.outbox.note("acme", "reset", "k", START),
     "outbox.claim": lambda work: work.outbox.claim(START, timedelta(minutes=1)),
+    "outbox.give_back": lambda work: work.outbox.give_back(["job-1"], START),
     "outbox.done": lambda work: work.outbox.done("job-1", START),
     "outbox.retry": lambda work: work.outbox.retry("job-1", START, ""),
     "outbox.dead": lambda work: work.outbox.dead("job-1", "", START),
