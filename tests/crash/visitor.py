@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import unescape
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -19,6 +20,8 @@ class Answer:
     url: str
     status: int
     text: str
+    location: str = ""
+    """Where it leads, when that is another origin."""
 
     @property
     def page(self) -> str:
@@ -46,6 +49,10 @@ class Visitor:
 
     origin: str
     cookies: dict[str, str] = field(default_factory=dict)
+    connect: Callable[[int], http.client.HTTPConnection] = field(
+        default=lambda port: http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    )
+    """To whom the origin's port leads; a proxy in front of replicas would choose."""
 
     def get(self, url: str) -> Answer:
         return self._follow("GET", url)
@@ -60,13 +67,13 @@ class Visitor:
             url = urljoin(self.origin, url)
             status, location, text = self._once(method, url, body)
             if location is None or not urljoin(url, location).startswith(f"{self.origin}/"):
-                return Answer(url, status, text)
+                return Answer(url, status, text, location or "")
             method, url, body = "GET", urljoin(url, location), ""
         raise RuntimeError(f"too many redirects, the last to {url}")
 
     def _once(self, method: str, url: str, body: str) -> tuple[int, str | None, str]:
         parts = urlsplit(url)
-        connection = http.client.HTTPConnection("127.0.0.1", parts.port or 80, timeout=20)
+        connection = self.connect(parts.port or 80)
         headers = {"Host": parts.netloc, "Origin": self.origin, "Connection": "close"}
         if self.cookies:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())

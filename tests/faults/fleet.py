@@ -1,0 +1,192 @@
+"""Two replicas on one PostgreSQL and one Redis, as real processes on loopback, and a proxy's way to share requests."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from broker.demo.sample import Person, fill
+from broker.testing.mailbox import Mailbox
+from tests.crash.processes import like, tree
+from tests.kv_servers import Process, processes, until, watched
+from tests.postgresql import Postgres
+from tests.servers import Homerealm, answers, free_port, program, running, short_folder
+
+BROKER = """\
+base_url: http://localhost:{port}
+database: {database}
+key_value: {key_value}
+secret_key_file: SHARED/secret.key
+mail: {{from: "Homerealm <no-reply@localhost>", transport: "TRANSPORT"}}
+egress: {{allow: [127.0.0.0/8, "::1/128"]}}
+"""
+CALLBACK = "http://localhost:1/callback"
+TENANT = f"""\
+tenant: acme
+name: Acme
+connections:
+  - {{id: users, type: database, title: "Acme account", identifiers: [email, username]}}
+clients:
+  - client_id: app
+    client_name: The app
+    token_endpoint_auth_method: none
+    redirect_uris: ["{CALLBACK}"]
+    grant_types: [authorization_code, refresh_token]
+"""
+PEOPLE = 40
+
+
+@dataclass
+class Replica(Homerealm):
+    """One of several: it listens on a port of its own and answers for the address of all."""
+
+    listens_on: int = 0
+
+    @contextlib.contextmanager
+    def serving(self, *options: str) -> Iterator[Replica]:
+        where = ("--host", "127.0.0.1", "--port", str(self.listens_on))
+        command = [program(), "serve", "--config", self.config, *where, *options]
+        with running(command, self.well, log=self.log, cwd=self.folder, env=self.environment) as process:
+            self.process = process
+            yield self
+
+    def well(self) -> bool:
+        return answers(self.listens_on, "/readyz", f"localhost:{self.port}")
+
+    @property
+    def pid(self) -> int:
+        if self.process is None:
+            raise RuntimeError("not running")
+        return self.process.pid
+
+    def parts(self, *words: str) -> list[int]:
+        """Its processes whose names have all the words."""
+        return like(tree(self.pid), *words)
+
+    def events(self, name: str = "") -> list[dict[str, str]]:
+        """What it said so far; of that name only."""
+        if not self.log.exists():
+            return []
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.startswith("{")]
+        return [event for event in map(json.loads, lines) if name in ("", event.get("event"))]
+
+
+@dataclass
+class Fleet:
+    """The replicas, what they stand on, and the mails that they sent."""
+
+    folder: Path
+    port: int
+    replicas: list[Replica]
+    postgres: Postgres
+    redis: Process | None
+    turns: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def origin(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    @property
+    def mailbox(self) -> Mailbox:
+        return Mailbox(self.folder / "mail")
+
+    def connect(self, _port: int) -> http.client.HTTPConnection:
+        """To the next replica that takes a connection, as a proxy does. Raises `OSError` when none does."""
+        first = next(self.turns)
+        refused = OSError()
+        for step in range(len(self.replicas)):
+            replica = self.replicas[(first + step) % len(self.replicas)]
+            connection = http.client.HTTPConnection("127.0.0.1", replica.listens_on, timeout=20)
+            try:
+                connection.connect()
+            except OSError as error:
+                refused = error
+                continue
+            return connection
+        raise refused
+
+    def events(self, name: str) -> list[dict[str, str]]:
+        return [event for replica in self.replicas for event in replica.events(name)]
+
+    def holder(self) -> Replica:
+        """Whose background worker does what only one does. Raises `LookupError`."""
+        said = [(event["timestamp"], replica) for replica in self.replicas for event in replica.events("turn.taken")]
+        if not said:
+            raise LookupError("nobody took the turn")
+        return max(said, key=lambda one: one[0])[1]
+
+
+def person(number: int) -> Person:
+    return Person("acme", f"person{number}", f"person{number}@people.example", "Some Body", "")
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[Postgres]:
+    """A server that a test may stop; its own, since others stand on the shared one."""
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@contextlib.contextmanager
+def fleet(
+    postgres: Postgres,
+    *,
+    sentinel: bool = False,
+    environment: Mapping[str, str] | None = None,
+    transport: str = "",
+    tenant: str = TENANT,
+    people: int = PEOPLE,
+) -> Iterator[Fleet]:
+    """Two replicas that serve. `sentinel`: Redis is a primary with a replica under a Sentinel."""
+    with short_folder() as folder, contextlib.ExitStack() as held:
+        redis, key_value = held.enter_context(_redis(sentinel))
+        port, database = free_port(), postgres.database(postgres.ready(), lasting=True)
+        settings = BROKER.replace("SHARED", str(folder)).replace("TRANSPORT", transport or f"maildir:{folder}/mail")
+        replicas = []
+        for name in ("one", "two"):
+            (folder / name).mkdir()
+            replica = Replica(folder / name, port, database, key_value, listens_on=free_port())
+            replica.environment = dict(environment or {})
+            replica.configure({"acme": tenant}, settings)
+            replicas.append(replica)
+        fill(replicas[0].config, tuple(person(number) for number in range(people)), os.environ)
+        for replica in replicas:
+            held.enter_context(replica.serving("--workers", "1"))
+        yield Fleet(folder, port, replicas, postgres, redis)
+
+
+@contextlib.contextmanager
+def _redis(sentinel: bool) -> Iterator[tuple[Process, str]]:
+    if sentinel:
+        with watched("redis") as servers:
+            yield servers.primary, servers.url
+        return
+    with processes() as start:
+        port = free_port()
+        process = start("redis", port)
+        until(lambda: process.ask("PING") is not None, "Redis")
+        yield process, f"redis://127.0.0.1:{port}/0"
+
+
+@contextlib.contextmanager
+def frozen(*pids: int) -> Iterator[None]:
+    """They do nothing until the block ends."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
