@@ -16,7 +16,7 @@ QUICK := not browser and not peer and not packaging and not crash and not deep
 NONE_IS_FINE = $(if $(ARGS),5,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-deep check static fix docs bench bench-peers prerequisites clean
+.PHONY: help demo test test-deep check static fix docs bench bench-peers dist prerequisites clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,15 @@ bench: $(VENV)/installed.dev  ## how fast it is on this machine, in a few minute
 
 bench-peers: $(VENV)/installed.dev  ## the same beside its peers, in a quarter of an hour: writes docs/benchmarks.md (needs npm)
 	$(BIN)/python benchmarks/versus.py $(ARGS) > docs/benchmarks.new && mv docs/benchmarks.new docs/benchmarks.md
+
+dist: $(VENV)/installed.dev  ## what is shipped: wheel, sdist, and a bill of materials (CycloneDX)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(if $(UV),uv venv --quiet --python $(BIN)/python dist/shipped,$(BIN)/python -m venv dist/shipped)
+	$(subst $(BIN)/python,dist/shipped/bin/python,$(INSTALL)) --require-hashes -r requirements.txt
+	$(subst $(BIN)/python,dist/shipped/bin/python,$(INSTALL)) --no-deps dist/homerealm-*.whl
+	$(BIN)/cyclonedx-py environment dist/shipped/bin/python --pyproject pyproject.toml --output-format JSON --output-reproducible --output-file dist/homerealm.cdx.json
+	rm -rf dist/shipped
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/peers/node/node_modules

