@@ -72,7 +72,9 @@ def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_guide_is_run() -> None:
-    assert set(GUIDES) == {*RUN, "connection-authors"}, "connection-authors: tests/connections/test_guide.py"
+    elsewhere = {"connection-authors": "tests/connections/test_guide.py", "fleet": "tests/fleet/test_the_guide.py"}
+    assert set(GUIDES) == {*RUN, *elsewhere}
+    assert all((ROOT / place).exists() for place in elsewhere.values())
 
 
 @pytest.mark.parametrize("guide", RUN)

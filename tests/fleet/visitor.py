@@ -11,6 +11,7 @@ import json
 import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import httpx2
 
@@ -32,39 +33,55 @@ class Visitor:
     def follow(self, url: str) -> Page:
         return self._read(self.http.get(url))
 
-    def send(self, url: str, method: str, data: list[tuple[str, str]]) -> Page:
-        return self._read(self.http.request(method.upper(), url, data=dict(data)))
+    def send(self, method: str, url: str, data: list[tuple[str, str]]) -> Page:
+        return self._read(self.http.request(method, url, data=dict(data)))
 
     def _read(self, answer: httpx2.Response) -> Page:
         return read(str(answer.url), answer.status_code, answer.headers, answer.text, self.send, self.follow)
 
-    def sign_in(self, user: str, password: str, between: tuple[tuple[str, ...], ...] = ()) -> str | None:
-        """The name of the last page. `between` are commands that run before each form is sent."""
-        steps = iter(between)
+    def sign_in(self, user: str, password: str) -> Iterator[str | None]:
+        """The name of each page that comes, the first before anything is typed."""
         seen = self.get("/account")
+        yield seen.data_page
         for _ in range(3):
-            given = {"login": {"username": user}, "password": {"current-password": password}}.get(seen.data_page or "")
-            if given is None:
+            wanted = {"login": "username", "password": "current-password"}.get(seen.data_page or "")
+            if wanted is None:
                 break
-            for command in next(steps, ()):
-                subprocess.run(command, shell=True, check=True)
-            form = seen.form(field=next(iter(given)))
-            if any("current-password" in control.tokens for control in form.controls):
-                given = {"username": user, "current-password": password}
-            seen = form.fill(given).submit()
-        return seen.data_page
+            form = seen.form(field=wanted)
+            given = {"username": user, "current-password": password}
+            there = {token for control in form.controls for token in control.tokens}
+            seen = form.fill({name: value for name, value in given.items() if name in there}).submit()
+            yield seen.data_page
+
+
+def across(user: str, password: str) -> str | None:
+    """One replica goes when the page is on the screen, the other when somebody is signed in."""
+    visitor = Visitor()
+    pages = visitor.sign_in(user, password)
+    next(pages)
+    systemctl("stop", "8001")
+    *_, _last = pages
+    systemctl("start", "8001")
+    systemctl("stop", "8002")
+    return visitor.get("/account").data_page
+
+
+def systemctl(verb: str, port: str) -> None:
+    subprocess.run(["systemctl", verb, f"homerealm@{port}"], check=True)
+    if verb == "start":
+        url = f"http://127.0.0.1:{port}/readyz"
+        waiting = ["curl", "-sf", "--retry", "20", "--retry-connrefused", "--retry-delay", "1", "-o", "/dev/null", url]
+        subprocess.run(waiting, check=True)
 
 
 def main(what: str, *words: str) -> None:
     if what == "keys":
         print(json.dumps(sorted(key["kid"] for key in Visitor().get("/jwks").json()["keys"])))
         return
-    between: tuple[tuple[str, ...], ...] = ()
     if what == "across":
-        ready = "curl -sf --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:8001/readyz -o /dev/null"
-        between = (("systemctl stop homerealm@8001",),
-                   ("systemctl start homerealm@8001", ready, "systemctl stop homerealm@8002"))  # fmt: skip
-    name = Visitor().sign_in(*words, between=between)
+        name = across(*words)
+    else:
+        *_, name = Visitor().sign_in(*words)
     print(json.dumps({"page": name}))
     sys.exit(name != "account")
 
