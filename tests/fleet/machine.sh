@@ -42,6 +42,9 @@ export PATH
 version=$(basename "$(dirname "$(dirname "$(ls -d /usr/lib/postgresql/*/bin/postgres | sort -V | tail -1)")")")
 pg_createcluster "$version" main --port 5432 >/dev/null
 echo "127.0.0.1 login.example.org" >> /etc/hosts
-export PIP_NO_INDEX=1 PIP_FIND_LINKS="$scratch/wheels" PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 HOME=/srv
+printf '[global]\nno-index = true\nfind-links = %s\nno-cache-dir = true\ndisable-pip-version-check = true\n' "$scratch/wheels" > /etc/pip.conf
+export HOME=/srv
+# What a developer has set up for pip is not what an operator has.
+for name in $(env | sed -n "s/^\(PIP_[A-Z_]*\)=.*/\1/p"); do unset "$name"; done
 unset VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE || true
 exec "$@"
