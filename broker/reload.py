@@ -16,11 +16,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from broker import wiring
 from broker.core.errors import ConfigurationError
 from broker.core.tenant import Settings
+from broker.services import event_log
 from broker.settings.changes import NEED_A_RESTART
 from broker.settings.load import BRANDING_FOLDER, BROKER_FILE, TENANTS_FOLDER, Loader
 from broker.settings.watch import Fingerprint, fingerprint
@@ -36,7 +35,7 @@ EARLIER = 8
 """How many configurations that went out of use are kept, at most."""
 _IN_FILES = {"secret_key": "secret_key_file", "other_secret_keys": "other_secret_key_files"}
 
-log = structlog.get_logger("homerealm.config")
+log = event_log.logger("homerealm.config")
 
 
 @dataclass(frozen=True)

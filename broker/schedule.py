@@ -15,8 +15,6 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Protocol
 
-import structlog
-
 from broker.core.chain import Mark
 from broker.core.errors import BrokerError, ConfigurationError, InvalidIdentifier, Unavailable
 from broker.core.happenings import EVENTS
@@ -26,6 +24,7 @@ from broker.core.ports import Clock, Database, Entropy, Leases
 from broker.core.tenant import Settings, Tenant
 from broker.core.watching import NO_METER, Meter, count_event
 from broker.lanes import Lanes
+from broker.services import event_log
 from broker.services.mail_render import MailRenderer
 from broker.services.mailer import Delivery, MailDeferred, MailRefused, Transport
 from broker.turn import Turn
@@ -50,7 +49,7 @@ SEALING = timedelta(seconds=1)
 KEPT = timedelta(days=30)
 """How long what is finished or expired can still be looked up."""
 
-log = structlog.get_logger("homerealm.worker")
+log = event_log.logger("homerealm.worker")
 
 
 class Works(Protocol):

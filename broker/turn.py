@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-import structlog
-
 from broker.core.errors import Unavailable
 from broker.core.ports import Clock, Leases
+from broker.services import event_log
 
 T = TypeVar("T")
 
@@ -21,7 +20,7 @@ TTL = timedelta(seconds=6)
 """A worker that dies is followed by another after this long, and `RENEW` at most."""
 RENEW = timedelta(seconds=2)
 
-log = structlog.get_logger("homerealm.worker")
+log = event_log.logger("homerealm.worker")
 
 
 class Turn:

@@ -11,8 +11,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from broker import registry, resources
 from broker.core.attempts import Puzzles
 from broker.core.connection import Connection
@@ -54,6 +52,7 @@ from broker.flows.sign_in import SignIn
 from broker.flows.sign_out import SignOut
 from broker.oidc.provider import Provider
 from broker.oidc.signing import Signing
+from broker.services import event_log
 
 if TYPE_CHECKING:
     from broker.services.fetcher import HttpFetcher
@@ -132,7 +131,7 @@ class Runtime:
         self._connections = _unchanged(before, settings, engines) if before else {}
         self._http_origins: dict[TenantId, frozenset[str]] = {}
         self._transports: dict[str, Transport] = before._transports if before else {}
-        self._log = structlog.get_logger("homerealm")
+        self._log = event_log.logger("homerealm")
         self.meter = engines.meter
         means = Means(
             clock=engines.clock,

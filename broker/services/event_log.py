@@ -1,4 +1,5 @@
-"""One JSON event a line on standard error, for processes that are ours; a host application keeps its own logging.
+"""One JSON event a line on standard error, for processes that are ours; a host application keeps its own logging:
+events go to its structlog where it configured that, else to the standard `logging`, never to its standard output.
 
 No request waits for the log: lines go through a short queue to a thread, and are dropped and counted when nobody reads
 them (docs/decisions/events-and-stories.md).
@@ -155,9 +156,25 @@ def configure() -> None:
         root.addHandler(Heard(logging.WARNING))
 
 
+class Voice:
+    """A logger of structlog's, or of the standard library as long as nobody has configured structlog: it would print
+    to the standard output of whatever app we are in."""
+
+    def __init__(self, name: str) -> None:
+        self._configured = structlog.get_logger(name)
+        self._plain = structlog.wrap_logger(
+            logging.getLogger(name),
+            processors=[structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer(default=str)],
+            wrapper_class=structlog.make_filtering_bound_logger("info"),
+        )
+
+    def __getattr__(self, level: str) -> Any:
+        return getattr(self._configured if structlog.is_configured() else self._plain, level)
+
+
 def logger(name: str) -> Any:
-    """For what stands above every floor."""
-    return structlog.get_logger(name)
+    """What says the events of one part, wherever it runs."""
+    return Voice(name)
 
 
 def redact(_logger: Any, _method: str, event: Any) -> Any:

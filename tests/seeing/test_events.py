@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -29,7 +31,7 @@ def said() -> dict[str, str]:
             if isinstance(node, ast.Constant) and node.value in EVENTS:
                 found[node.value] = path.name
             called = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
-            if called in SAYERS and isinstance(node, ast.Call) and node.args and "structlog" in text:
+            if called in SAYERS and isinstance(node, ast.Call) and node.args and "event_log" in text:
                 first = node.args[0]
                 if isinstance(first, ast.Constant) and isinstance(first.value, str) and "." in first.value:
                     found[first.value] = path.name
@@ -120,6 +122,40 @@ def test_a_process_that_forked_writes_its_own_lines() -> None:
     os.close(writer)
     with os.fdopen(reader) as pipe:
         assert pipe.read().splitlines() == ["parent", "child"]
+
+
+IN_A_HOST_APP = """
+import json, logging
+from broker.services.event_log import logger
+voice = logger("homerealm.config")
+voice.error("config.refused", password="CANARY", problems=["%s"])
+try:
+    raise ValueError("x?ticket=CANARY")
+except ValueError:
+    voice.exception("config.watch_failed")
+kept = []
+class Keep(logging.Handler):
+    def emit(self, record):
+        kept.append((record.name, record.levelno, json.loads(record.getMessage())))
+logging.getLogger("homerealm").addHandler(Keep())
+logging.getLogger("homerealm").setLevel("INFO")
+voice.info("config.watched", version="v1")
+assert kept == [("homerealm.config", 20, {"event": "config.watched", "version": "v1"})], kept
+import structlog
+theirs = []
+structlog.configure(processors=[lambda logger, method, event: theirs.append(event) or str(event)])
+voice.info("config.watched", version="v2")
+assert theirs == [{"event": "config.watched", "version": "v2"}] and len(kept) == 1, theirs
+"""
+
+
+def test_events_in_somebodys_app_go_to_their_logging_and_never_to_their_output() -> None:
+    done = subprocess.run([sys.executable, "-c", IN_A_HOST_APP], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["{'version': 'v2', 'event': 'config.watched'}"]  # their structlog's own doing
+    assert "config.refused" in done.stderr, "without any logging, warnings and errors are still seen"
+    assert "Traceback" in done.stderr
+    assert "CANARY" not in done.stderr
 
 
 @pytest.mark.parametrize("kind", EVENTS.values(), ids=EVENTS)
