@@ -9,6 +9,7 @@ See docs/decisions/web-server.md.
 from __future__ import annotations
 
 import io
+import re
 import socket
 import sys
 import time
@@ -42,6 +43,9 @@ _SINGLE = frozenset(
      "HTTP_TRANSFER_ENCODING"]
 )  # fmt: skip
 """Headers that mean nothing twice: one part of the software would see the first, another the last."""
+_HOST = re.compile(r"[\w.~%!$&'()*+;=:\[\]-]*", re.ASCII)
+"""What may be in a host and its port (RFC 3986 3.2.2), without the comma that two headers are joined by."""
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BASE: Environ = {
     "SCRIPT_NAME": "",
     "wsgi.version": (1, 0),
@@ -74,8 +78,9 @@ class Connection:
     """One client. Call `receive` when there is something to read, `flush` when there is room to write."""
 
     __slots__ = (
-        "_body", "_body_seconds", "_chunks", "_environ", "_headers", "_in_head", "_out", "_parser", "_place", "_size",
-        "_url", "busy", "closed", "closing", "deadline", "last", "refusal", "requests", "sock", "watched",
+        "_asks", "_body", "_body_seconds", "_chunks", "_environ", "_fresh", "_headers", "_in_head", "_out", "_parser",
+        "_place", "_size", "_unread", "_url", "busy", "closed", "closing", "deadline", "last", "refusal", "requests",
+        "sock", "watched",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, place: tuple[str, int, str], body_seconds: float = BODY_SECONDS) -> None:
@@ -99,7 +104,10 @@ class Connection:
         self._parser = HttpRequestParser(self)
         self._out: memoryview | None = None
         self._in_head = False
+        self._asks = False
+        self._fresh = False
         self._size = 0
+        self._unread = 0
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._environ: Environ | None = None
@@ -129,6 +137,7 @@ class Connection:
             return False
         if self.closing or self.refusal is not None:
             return True  # what a refused client still sends
+        self._fresh, before = False, self._body
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
@@ -137,15 +146,19 @@ class Connection:
             # After a "Connection: close" the rest is nobody's; otherwise it is no HTTP.
             if not (self.requests and not self.requests[-1].keep):
                 self.refuse(400, "This is not a request that can be understood.")
-        if self._in_head and self._environ is None:
-            self._size += len(data)
-            if self._size > 2 * HEAD_BYTES:  # a header without an end
+        # A header, a trailer or an extension of a chunk without an end: the parser holds it and says nothing.
+        if (self._in_head or self._environ is not None) and not self._fresh and self._body == before:
+            self._unread += len(data)
+            if self._unread > 2 * HEAD_BYTES:
                 self.refuse(431, "The head of the request is too large.")
+        else:
+            self._unread = 0
         return True
 
     def on_message_begin(self) -> None:
         """Called by the parser, as are the other methods with such names."""
         self._in_head = True
+        self._fresh = True
         self._size = 0
         self._url = b""
         self._headers = []
@@ -158,9 +171,11 @@ class Connection:
         self._size += len(part)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # and no trailer
-            self._size += len(name) + len(value) + 4
+        self._size += len(name) + len(value) + 4
+        if self._in_head:
             self._headers.append((name, value))
+        elif self._size > HEAD_BYTES:  # of trailers, which nobody reads
+            self.refuse(431, "The head of the request is too large.")
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -177,9 +192,8 @@ class Connection:
                 self.refuse(413, "The request is too large.")
                 return
             self.deadline = time.monotonic() + self._body_seconds
-            if environ.get("HTTP_EXPECT", "").lower() == "100-continue":
-                with suppress(OSError):
-                    self.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if "HTTP_EXPECT" in environ and environ["HTTP_EXPECT"].lower() == "100-continue":
+                self._ask_for_the_body(environ)
 
     def on_body(self, part: bytes) -> None:
         self._body += len(part)
@@ -189,6 +203,7 @@ class Connection:
             self._chunks.append(part)
 
     def on_message_complete(self) -> None:
+        self._asks = False
         environ, self._environ = self._environ, None
         if environ is None or self.refusal is not None:
             return
@@ -201,11 +216,21 @@ class Connection:
         else:
             self._no_more()
 
+    def _ask_for_the_body(self, environ: Environ) -> None:
+        """After the answers to what was asked before, or the client would take it for one of those."""
+        if environ["SERVER_PROTOCOL"] == "HTTP/1.0":  # RFC 9110 10.1.1
+            return
+        if self.requests:
+            self._asks = True
+        else:
+            with suppress(OSError):
+                self.sock.send(_CONTINUE)
+
     def refuse(self, status: int, text: str) -> None:
         """Nothing more is read here; what was asked before is answered, then this."""
         if self.refusal is None:
             self._environ = None
-            self._in_head = False
+            self._in_head = self._asks = False
             self.refusal = plain(status, text)
 
     def late(self) -> None:
@@ -230,9 +255,14 @@ class Connection:
                 text = f"{environ[variable]}{'; ' if variable == 'HTTP_COOKIE' else ','}{text}"
             environ[variable] = text
         environ.pop("_", None)
-        version = self._parser.get_http_version()
-        if "HTTP_HOST" not in environ and version != "1.0":  # health checks of some proxies speak 1.0
+        version, method = self._parser.get_http_version(), str(self._parser.get_method(), "latin-1")
+        if version not in ("1.1", "1.0") or method == "CONNECT":
+            return "Only HTTP/1.1 is spoken here, and there are no tunnels."
+        host = environ.get("HTTP_HOST")
+        if host is None and version != "1.0":  # health checks of some proxies speak 1.0
             return "The header host is missing."
+        if host is not None and not _HOST.fullmatch(host):
+            return "The header host is not the name of one."
         if "HTTP_TRANSFER_ENCODING" in environ and (
             "CONTENT_LENGTH" in environ or version != "1.1" or environ["HTTP_TRANSFER_ENCODING"].lower() != "chunked"
         ):
@@ -240,7 +270,7 @@ class Connection:
         if self._url[:1] != b"/" or b"#" in self._url:
             return "The address is not a path."
         path, _, query = self._url.partition(b"?")
-        environ["REQUEST_METHOD"] = str(self._parser.get_method(), "latin-1")
+        environ["REQUEST_METHOD"] = method
         environ["PATH_INFO"] = str(unquote_to_bytes(path) if b"%" in path else path, "latin-1")
         environ["QUERY_STRING"] = str(query, "latin-1")
         environ["SERVER_PROTOCOL"] = f"HTTP/{version}"
@@ -252,6 +282,9 @@ class Connection:
 
     def send(self, data: bytes) -> bool:
         """Write an answer; False when the client is gone. What it does not take at once waits for `flush`."""
+        if self._asks and not (self.requests or self.closing):
+            self._asks = False
+            data += _CONTINUE
         self._out = memoryview(data)
         return self.flush()
 
@@ -269,7 +302,8 @@ class Connection:
         if sent == len(self._out):
             self._out = None
             self.last = now
-            self.deadline = now + IDLE_SECONDS
+            begun = self._in_head or self._environ is not None
+            self.deadline = now + (HEAD_SECONDS if begun else IDLE_SECONDS)
         elif sent or self.deadline > now + SEND_SECONDS:
             self._out = self._out[sent:]
             self.deadline = now + SEND_SECONDS
@@ -278,16 +312,22 @@ class Connection:
 
 def answer(status: str, headers: Headers, body: bytes, *, method: str, version: str, keep: bool) -> bytes:
     """The bytes of an answer. `status` is the code and its phrase. Raises `ValueError` for a line break in a header."""
-    bare = status[0] == "1" or status[:3] in ("204", "304")
+    without = status[0] == "1" or status[:3] == "204"
+    bare = without or status[:3] == "304" or method == "HEAD"
     lines = [f"HTTP/1.1 {status}"]
-    measured = bare
+    measured = without
     for name, value in headers:
         lowered = name.lower()
         if lowered in ("connection", "transfer-encoding", "date"):
             continue
-        measured = measured or lowered == "content-length"
+        if lowered == "content-length":
+            # With another length the client would take what is left for the next answer. Where no body is sent, it is
+            # that of the body that would be (RFC 9110 8.6).
+            if measured or not (bare or value == str(len(body))):
+                continue
+            measured = True
         lines.append(f"{name}: {value}")
-    if not measured:
+    if not measured and status[:3] != "304":
         lines.append(f"Content-Length: {len(body)}")
     lines.append(f"Date: {_now()}")
     if not keep:
@@ -298,7 +338,7 @@ def answer(status: str, headers: Headers, body: bytes, *, method: str, version: 
     if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
         raise ValueError("a header of an answer holds a line break")
     head += "\r\n\r\n"
-    return head.encode("latin-1") + (b"" if bare or method == "HEAD" else body)
+    return head.encode("latin-1") + (b"" if bare else body)
 
 
 def plain(status: int, text: str, *more: tuple[str, str]) -> bytes:
