@@ -151,6 +151,8 @@ class Jar:
     def _line(self, kind: str, value: str, seconds: int | None) -> str:
         if seconds is None and _TOKEN.fullmatch(value):
             return f"{self._name(kind)}={value}; {'Secure; ' if self._secure else ''}HttpOnly; Path=/; SameSite=Lax"
+        # Without Expires: every browser knows Max-Age, and the other would be from a clock that is not ours.
         return dump_cookie(
-            self._name(kind), value, max_age=seconds, path="/", secure=self._secure, httponly=True, samesite="Lax"
-        )
+            self._name(kind), value, max_age=seconds, path="/", secure=self._secure, httponly=True, samesite="Lax",
+            sync_expires=False,
+        )  # fmt: skip

@@ -134,6 +134,13 @@ def test_both_ways_give_the_same_answers(town: Town, journey: Callable[[Walker],
     assert len(list(journey(Walker(lane)))) > 1
 
 
+def test_how_long_a_cookie_lasts_is_told_in_seconds_and_not_by_the_clock_of_the_machine(town: Town) -> None:
+    told = [value for answer in every_page(Walker(lane_of(town))) for name, value in answer.headers
+            if name == "Set-Cookie"]  # fmt: skip
+    assert any("Max-Age" in value for value in told)
+    assert not any("Expires" in value for value in told)
+
+
 @pytest.mark.parametrize("host", ["login.test", "login.test:443", "evil.test", "LOGIN.test", "login.test."])
 def test_both_ways_know_their_host(town: Town, host: str) -> None:
     lane = lane_of(town)
