@@ -32,6 +32,8 @@ OPTIONS = {
     "log_min_messages": "fatal",
     "timezone": "Asia/Kathmandu",  # not ours: who relies on it is found
 }
+PREFIX = "hr-pg-"
+"""Of the folders of servers; the number of the process that made it follows."""
 PASSING = 40
 """Databases of tests that are kept: more than one test opens. Each takes 8 MB."""
 _PR_SET_PDEATHSIG = 1
@@ -43,7 +45,8 @@ class Postgres:
 
     def __init__(self) -> None:
         self._programs = programs()
-        self._folder = Path(tempfile.mkdtemp(prefix="hr-pg-"))
+        sweep()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self._user = servant() if os.getuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count()
@@ -132,6 +135,19 @@ class Postgres:
         if self._user is None:
             return {}
         return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+
+
+def sweep() -> None:
+    """Remove what servers left whose process was killed: nobody else does, and each may take 400 MB."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        maker = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if maker.isdecimal():
+            try:
+                os.kill(int(maker), 0)
+            except ProcessLookupError:
+                shutil.rmtree(folder, ignore_errors=True)
+            except PermissionError:  # somebody else's, and alive
+                continue
 
 
 def programs() -> Path:

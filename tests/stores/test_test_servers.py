@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgresql import Postgres
+from tests.postgresql import PREFIX, Postgres, sweep
+from tests.servers import short_folder
 
 OWNER = """
 import sys
@@ -36,7 +37,12 @@ def test_postgresql_ends_with_the_tests_also_when_they_are_killed(number: signal
     owner.stdout.close()
     ended = subprocess.run(["tail", f"--pid={pid}", "-f", "/dev/null"], timeout=20)
     assert ended.returncode == 0
-    shutil.rmtree(folder)
+    with short_folder() as alive:
+        mine = alive.rename(alive.parent / f"{PREFIX}{os.getpid()}-of-a-test")
+        sweep()
+        assert mine.is_dir()
+        mine.rmdir()
+    assert not Path(folder).exists()
 
 
 def test_what_postgresql_answered_survives_that_it_is_killed() -> None:
