@@ -65,6 +65,7 @@ class Live:
         self._settling: Fingerprint | None = None
         self._looked = 0.0
         self._rung = _rung()
+        self._measure()
 
     @classmethod
     def open(
@@ -116,6 +117,7 @@ class Live:
         except ConfigurationError as error:
             if self.refused != tuple(error.problems):
                 self.refused = tuple(error.problems)
+                self._measure()
                 log.error("config.refused", problems=error.problems, version=before.settings.version)
             return False
         finally:
@@ -125,6 +127,7 @@ class Live:
             self._seen = {**fingerprint((), (path for path in now if path not in kept)), **kept}
         if self.refused:
             self.refused = ()
+            self._measure()
             log.info("config.accepted", version=settings.version)
         if settings.version == before.settings.version:
             self.swapping(before)  # a logo may have changed, which no version counts
@@ -133,10 +136,16 @@ class Live:
         self._keep(before)
         self.swapping(after)
         self.runtime = after
+        after.meter.level("config_info", 0, before.settings.version)
+        self._measure()
         milliseconds = round((time.process_time() - started) * 1000)
         log.info("config.reloaded", version=settings.version, before=before.settings.version,
                  tenants=_changed(before.settings, settings), cpu_ms=milliseconds)  # fmt: skip
         return True
+
+    def _measure(self) -> None:
+        self.runtime.meter.level("config_info", 1, self.runtime.settings.version)
+        self.runtime.meter.level("config_refused", len(self.refused) > 0)
 
     def _load(self, running: Settings) -> Settings:
         """Raises `ConfigurationError`, also for what only a restart can change."""

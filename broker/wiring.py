@@ -378,7 +378,7 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
     fetcher = _measured_fetcher(fetcher or ours.enter_context(closing(HttpFetcher(settings.egress))), meter)
     if hasher is None:
         hasher = ours.enter_context(closing(Argon2Hasher()))
-    stories = KvStories(kv, clock)
+    stories = KvStories(kv, clock, meter=meter)
 
     def close() -> None:
         ours.close()
@@ -440,7 +440,9 @@ def open_meter(environ: Mapping[str, str]) -> Meter:
         return NO_METER
     from broker.services.tally import Tally
 
-    return Tally(Path(folder), environ.get(ROLE, "web"))
+    meter = Tally(Path(folder), environ.get(ROLE, "web"))
+    event_log.count_losses(meter)
+    return meter
 
 
 def _key_value(settings: Settings, environ: Mapping[str, str]) -> tuple[str, Callable[[], None]]:

@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import structlog
 
 from broker.core.values import Secret
+from broker.core.watching import NO_METER, Meter
 
 WAITING = 2000
 """Lines that may wait to be written: about a megabyte."""
@@ -45,8 +47,10 @@ _IN_TEXT = re.compile(
 class Pen:
     """Writes lines to a file descriptor from a thread of its own."""
 
-    def __init__(self, descriptor: int, waiting: int = WAITING) -> None:
+    def __init__(self, descriptor: int, waiting: int = WAITING, lost: Callable[[int], None] = lambda _: None) -> None:
+        """`lost` is called with the number of lines that will never be read."""
         self._descriptor = descriptor
+        self._lost = lost
         self._limit = waiting
         self.dropped = 0
         """Lines that were lost and not reported yet."""
@@ -62,11 +66,15 @@ class Pen:
     def write(self, line: str) -> None:
         """Never blocks, never raises."""
         if self._queue.qsize() >= self._limit:
-            self.dropped += 1
+            self._lose(1)
             return
         self._queue.put(line)
         if self._thread is None:
             self._start()
+
+    def _lose(self, lines: int) -> None:
+        self.dropped += lines
+        self._lost(lines)
 
     def close(self) -> None:
         """Write what waits, within a second."""
@@ -96,7 +104,7 @@ class Pen:
                 if not self._put([json.dumps({"level": "warning", "event": "events.dropped", "count": dropped})]):
                     self.dropped += dropped
             if texts and not self._put(texts):
-                self.dropped += len(texts)
+                self._lose(len(texts))
                 self._stopped.wait(AGAIN)
             if len(texts) < len(lines):
                 return
@@ -134,9 +142,18 @@ class Heard(logging.Handler):
             structlog.get_logger("homerealm").log(record.levelno, "server.said", **facts)
 
 
+_meter: Meter = NO_METER
+
+
+def count_losses(meter: Meter) -> None:
+    """From now on the lines that this process loses are a number, too: a log that is lost cannot say so itself."""
+    global _meter  # noqa: PLW0603 - a process has one log and one meter
+    _meter = meter
+
+
 def configure() -> None:
     """Set structlog up for this process: JSON, UTC times, tracebacks as text, secrets never."""
-    pen = Pen(sys.stderr.fileno())
+    pen = Pen(sys.stderr.fileno(), lost=lambda lines: _meter.count("events_dropped", amount=lines))
     atexit.register(pen.close)
     structlog.configure(
         processors=[

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +22,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from broker.core import metrics
 from broker.core.happenings import EVENTS
 from broker.core.metrics import COUNTED, METRICS, OTHER, PROCESSES, exposed
+from broker.core.story import Story
 from broker.lookout import Lookout
 from broker.services.tally import Tally, total
+from broker.stores.kv.redis import RedisKeyValue
+from broker.stores.kv.stories import KvStories
+from broker.testing.clock import FixedClock
 from broker.testing.race import race
-from tests.servers import homerealm
+from tests.crash.processes import wait_until
+from tests.servers import BROKER_YAML, TENANT_YAML, free_port, free_ports, homerealm
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "homerealm.json").read_text())
@@ -164,6 +172,76 @@ def test_every_counted_event_and_label_exists() -> None:
     assert set(COUNTED) <= set(EVENTS)
     for metric, labels in COUNTED.values():
         assert len(labels) == len(METRICS[metric].labels)
+
+
+def counted_in_the_code() -> set[str]:
+    """Metrics that somebody sets: by an event that is said, or by a call on a meter."""
+    found = {metric for metric, _ in COUNTED.values()}
+    for path in ROOT.glob("broker/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                first = node.args[0]
+                if node.func.attr in ("count", "observe", "level") and isinstance(first, ast.Constant):
+                    found.add(first.value)
+    return found
+
+
+def test_every_metric_is_set_by_something() -> None:
+    assert set(METRICS) <= counted_in_the_code()
+
+
+LOSES = """
+import os
+from broker.services import event_log
+from broker.wiring import open_meter
+event_log.configure()
+open_meter(os.environ)
+event_log.logger("homerealm").info("config.watched", version="v1")
+"""
+
+
+def test_lost_lines_of_the_log_are_a_number(tmp_path: Path, port: int) -> None:
+    with Path("/dev/full").open("w") as full:
+        subprocess.run([sys.executable, "-c", LOSES], cwd=ROOT, stderr=full, check=True, timeout=60,
+                       env={**os.environ, "HOMEREALM_METRICS": str(tmp_path)})  # fmt: skip
+    assert scrape(port)["homerealm_events_dropped_total",] == 1
+
+
+def test_lost_stories_are_a_number(tmp_path: Path) -> None:
+    nowhere = RedisKeyValue.connect(f"redis://127.0.0.1:{free_port()}")
+    keeper = KvStories(nowhere, FixedClock(), meter=Tally(tmp_path, "web"))
+    for _ in range(400):
+        keeper.keep(Story("7K3Q-XW92-4T", FixedClock().now(), "login.refused", "password.wrong", 422))
+    keeper.close()
+    assert total(tmp_path)[0]["stories_dropped",] == keeper.dropped > 0
+
+
+def until(port: int, said: Callable[[dict[tuple[str, ...], float]], bool]) -> dict[tuple[str, ...], float]:
+    wait_until(lambda: said(scrape(port)), "what the listener should say", 20)
+    return scrape(port)
+
+
+def test_versions_and_refusals_of_the_configuration_are_numbers_of_all_processes() -> None:
+    with homerealm() as server:
+        server.port = free_ports(2)
+        server.configure(
+            {"acme": TENANT_YAML}, f'{BROKER_YAML}metrics: {{{{listen: "127.0.0.1:{server.port + 1}"}}}}\n'
+        )
+        listener, tenant = server.port + 1, server.config / "tenants" / "acme.yaml"
+
+        def versions(seen: dict[tuple[str, ...], float]) -> dict[str, float]:
+            return {key[1]: value for key, value in seen.items() if key[0] == "homerealm_config_info"}
+
+        with server.serving("--workers", "2"):
+            seen = until(listener, lambda seen: sum(versions(seen).values()) == 3)  # and the worker
+            (before,) = versions(seen)
+            assert seen["homerealm_config_refused",] == 0
+            tenant.write_text("tenant: acme\nnobody: knows this\n")
+            seen = until(listener, lambda seen: seen["homerealm_config_refused",] == 1)
+            assert versions(seen) == {before: 3}
+            tenant.write_text(TENANT_YAML.replace("name: Acme", "name: Acme & Sons"))
+            seen = until(listener, lambda seen: seen["homerealm_config_refused",] == 0 and before not in versions(seen))
+            assert list(versions(seen).values()) == [3]
 
 
 def known_names() -> set[str]:

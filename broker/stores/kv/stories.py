@@ -16,6 +16,7 @@ from datetime import timedelta
 from broker.core.errors import Unavailable
 from broker.core.ports import Clock
 from broker.core.story import Story
+from broker.core.watching import NO_METER, Meter
 from broker.stores.kv.redis import RedisKeyValue
 
 KEPT = timedelta(days=3)
@@ -32,10 +33,11 @@ AGAIN = 1.0
 class KvStories:
     """Implements `broker.core.watching.Stories`."""
 
-    def __init__(self, kv: RedisKeyValue, clock: Clock, kept: timedelta = KEPT) -> None:
+    def __init__(self, kv: RedisKeyValue, clock: Clock, kept: timedelta = KEPT, meter: Meter = NO_METER) -> None:
         self._kv = kv
         self._clock = clock
         self._kept = kept
+        self._meter = meter
         self.dropped = 0
         self._fresh()
         os.register_at_fork(after_in_child=self._fresh)
@@ -54,16 +56,21 @@ class KvStories:
             gone = max(0.0, (now - self._filled_at).total_seconds())
             self._room, self._filled_at = min(float(BURST), self._room + gone * PER_SECOND), now
             if self._room < 1 or self._closing.is_set():
-                self.dropped += 1
+                self._drop()
                 return
             self._room -= 1
-            self.dropped += len(self._waiting) == WAITING
+            if len(self._waiting) == WAITING:
+                self._drop()
             self._waiting.append(story)
             if self._thread is None:
                 with suppress(RuntimeError):  # the interpreter ends
                     self._thread = threading.Thread(target=self._run, name="stories", daemon=True)
                     self._thread.start()
             self._something.notify_all()
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        self._meter.count("stories_dropped")
 
     def settle(self, seconds: float = 5.0) -> None:
         """Wait until everything is kept."""
@@ -106,11 +113,11 @@ class KvStories:
                     if len(self._waiting) < WAITING:
                         self._waiting.appendleft(story)
                     else:
-                        self.dropped += 1
+                        self._drop()
                 if self._closing.wait(AGAIN):
                     return
             except Exception:
-                self.dropped += 1
+                self._drop()
 
     def _write(self, story: Story) -> None:
         self._kv.put(_key(story.reference), json.dumps(story.as_dict()).encode(), self._kept)
