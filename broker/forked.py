@@ -5,6 +5,7 @@ Fork before there are threads: a lock that another thread holds at that moment s
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import signal
@@ -69,6 +70,7 @@ class Forked:
 def _run(name: str, begin: Callable[[], None], parent: int) -> int:
     """In the child: its exit status."""
     status = 1
+    atexit._clear()  # what our parent wants to do at its end is not ours to do
     try:
         os.setsid()  # the terminal's Ctrl-C is for the parent
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -83,6 +85,7 @@ def _run(name: str, begin: Callable[[], None], parent: int) -> int:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
+    atexit._run_exitfuncs()  # the last events are still on their way to the log
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -67,6 +67,7 @@ def let_nobody_in(listener: socket.socket) -> None:
 
 def run(listener: socket.socket, gateway: Gateway) -> None:
     """Serve until SIGTERM or SIGINT, and what has begun then is finished."""
+    parent = os.getppid()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: gateway.stop())
     with suppress(OSError, ValueError):
@@ -78,6 +79,13 @@ def run(listener: socket.socket, gateway: Gateway) -> None:
     gc.enable()
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
     gateway.serve(listener)
+    say_if_lost(parent, "a web process")
+
+
+def say_if_lost(parent: int, process: str) -> None:
+    """Why a process ends that nobody asked to: its supervisor, which would have said something, is gone."""
+    if os.getppid() != parent:
+        event_log.logger("homerealm.supervisor").error("supervisor.lost", process=process)
 
 
 def main(descriptor: int) -> None:

@@ -133,9 +133,11 @@ def work(config: Path) -> None:
     from broker.schedule import Worker
     from broker.services import event_log
     from broker.settings.changes import publish
+    from broker.wsgi import say_if_lost
 
     os.environ[ROLE] = "worker"
     event_log.configure()
+    parent = os.getppid()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -145,6 +147,7 @@ def work(config: Path) -> None:
         live.swapping = lambda runtime: publish(runtime.settings)
         live.watch()
         Worker(lambda: live.runtime).run(stop)
+    say_if_lost(parent, "the background worker")
 
 
 def web_processes(listener: socket.socket, number: int, environment: Mapping[str, str]) -> list[Process]:

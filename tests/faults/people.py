@@ -120,11 +120,6 @@ class Trouble:
     status: int | None
     """None: there was no answer."""
 
-    @property
-    def documented(self) -> bool:
-        """What an operator's guide says that a fault looks like: "not now", or no connection."""
-        return self.status in (None, 503)
-
 
 @dataclass
 class Crowd:
@@ -147,6 +142,7 @@ class Crowd:
     def __enter__(self) -> Crowd:
         self._end = threading.Event()
         self._threads = [threading.Thread(target=self._live, args=(number,)) for number in range(self.size)]
+        self._threads.append(threading.Thread(target=self._probe))
         for thread in self._threads:
             thread.start()
         return self
@@ -155,6 +151,12 @@ class Crowd:
         self._end.set()
         for thread in self._threads:
             thread.join()
+
+    def _probe(self) -> None:
+        """As a proxy looks whom it can send people to."""
+        while not self._end.wait(0.2):
+            for replica in self.app.fleet.replicas:
+                replica.well()
 
     def _live(self, first: int) -> None:
         mine = range(1 + first * 8, 9 + first * 8)

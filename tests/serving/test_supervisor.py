@@ -202,3 +202,20 @@ def test_what_a_killed_process_had_started_goes_with_it(start) -> None:
     grandchild = run.pid("parent")
     os.kill(int(run.log()[0].rpartition(" ")[2]), signal.SIGKILL)
     assert ends(grandchild)
+
+
+def test_the_last_words_of_a_fork_are_written_and_the_end_of_its_parent_is_not_its_own() -> None:
+    script = """
+import atexit
+from broker.forked import Forked
+from broker.services import event_log
+def begin():
+    event_log.configure()
+    event_log.logger("x").warning("the last words")
+atexit.register(print, "the parent ends")
+raise SystemExit(Forked("x", begin).wait(20))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0
+    assert done.stderr.count("the last words") == 1
+    assert done.stdout == "the parent ends\n"
