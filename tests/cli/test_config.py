@@ -73,6 +73,8 @@ def test_check_tells_programs_in_json(folder: Path) -> None:
     assert json.loads(run("check", "--json").stdout) == {
         "problems": [],
         "found": {"tenants": 2, "connections": 2, "clients": 2},
+        "stores": [],
+        "warnings": [],
     }
     (folder / "broker.yaml").write_text("zork: 1\n")
     done = run("check", "--json")

@@ -46,9 +46,10 @@ def test_a_killed_key_value_store_lets_nobody_in_and_a_login_goes_on_when_it_is_
         visitor = Visitor(server.origin)
         asked = visitor.send(visitor.get("/t/acme/login"), "/login", username=ADA.email)
         assert asked.page == "password"
-        server.process.send_signal(signal.SIGSTOP)  # so that nobody starts it again until we have looked
+        (store,) = like(below(server), "valkey-server")
+        (keeper,) = like(below(server), "broker store")
+        os.kill(keeper, signal.SIGSTOP)  # so that nobody starts it again until we have looked
         try:
-            (store,) = like(below(server), "valkey-server")
             kill_nine([store])
             for password in ("not this one, I am afraid", OLD):
                 assert is_clear(visitor.send(asked, "/login/password", password=password))
@@ -56,7 +57,7 @@ def test_a_killed_key_value_store_lets_nobody_in_and_a_login_goes_on_when_it_is_
             assert not answers(server.port, "/readyz")
             assert answers(server.port, "/healthz"), "alive, but not ready"
         finally:
-            server.process.send_signal(signal.SIGCONT)
+            os.kill(keeper, signal.SIGCONT)
         wait_until(lambda: answers(server.port, "/readyz"), "the store is back")
         wrong = visitor.send(asked, "/login/password", password="not this one, I am afraid")
         assert (wrong.page, wrong.status) == ("password", 422)
