@@ -247,9 +247,9 @@ class SignIn:
         user = self.accounts.resolve(tenant, identity)
         if identity.private.get("epoch", str(user.epoch)) != str(user.epoch):
             raise SignInRefused  # a new password was saved while the old one was being compared
-        following = self.ask(tenant, transaction.note(None, typed).identify(identity, user.id, user.epoch), user)
+        one = self.ask(tenant, transaction.identify(identity, user.id, user.epoch, typed), user)
         device = self.guard.known_device(tenant, account, origin.device)
-        return replace(following, also=(forgiven,), known_device=device)
+        return Next(one.step, one.check, one.transaction, one.client, one.user, (forgiven,), device)
 
     # --- Signing in upstream --------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from queue import SimpleQueue
 from typing import Any
 
@@ -35,6 +36,8 @@ LAST_WORDS = 1.0
 MASK = "***"
 _SECRET_KEY = re.compile(r"passw|secret|token|ticket|cookie|authorization|credential|verifier|private|session_id", re.I)
 _HARMLESS = frozenset({"token_type", "ticket_state"})
+_to_json = json.JSONEncoder(default=str).encode
+"""Made once: `json.dumps` with an argument makes an encoder for each line."""
 _IN_TEXT = re.compile(
     r"(?P<name>\b(?:ticket|code|state|nonce|[\w]*token|[\w]*token_hint|password|[\w]*secret|code_verifier|assertion)=)"
     r"[^&\s\"'#]+"
@@ -162,7 +165,7 @@ def configure() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             redact,
-            structlog.processors.JSONRenderer(default=str),
+            structlog.processors.JSONRenderer(lambda event, **_: _to_json(event)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
         logger_factory=lambda *_: Lines(pen),
@@ -199,8 +202,13 @@ def redact(_logger: Any, _method: str, event: Any) -> Any:
     return {key: _masked(key, value) for key, value in event.items()}
 
 
+@lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None and key not in _HARMLESS
+
+
 def _masked(key: str, value: Any) -> Any:
-    if isinstance(value, Secret) or (_SECRET_KEY.search(key) and key not in _HARMLESS):
+    if isinstance(value, Secret) or _is_secret(key):
         return MASK
     if isinstance(value, str):
         return without_secrets(value)

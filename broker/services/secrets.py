@@ -29,6 +29,7 @@ MAC_LENGTH = 43
 """Characters of a whole MAC."""
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VERSION = b"\x01"
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _NONCE = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
 
 
@@ -193,4 +194,4 @@ def _bytes(text: str) -> bytes:
 
 
 def _text(raw: bytes) -> str:
-    return urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+    return binascii.b2a_base64(raw, newline=False).translate(_URL_SAFE).rstrip(b"=").decode("ascii")

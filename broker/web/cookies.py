@@ -15,7 +15,9 @@ from werkzeug.http import dump_cookie, parse_cookie
 from broker.core.ports import Entropy
 
 YEAR = 365 * 24 * 3600
-_TOKEN = re.compile(r"[\w.~-]*", re.ASCII)
+_PLAIN = re.compile(r"[\w!#$%&'()*+\-./:<=>?@\[\]^`{|}~]*", re.ASCII)
+_QUOTED = str.maketrans({'"': r"\"", "\\": r"\\", ",": r"\054", ";": r"\073"})
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def read_cookies(header: str) -> Mapping[str, str]:
@@ -54,6 +56,7 @@ class Jar:
         self._sent = sent
         self._entropy = entropy
         self._set: dict[str, tuple[str, int | None]] = {}
+        self._device: Device | None = None
 
     def _name(self, kind: str) -> str:
         return self._pattern.format(kind)
@@ -121,6 +124,11 @@ class Jar:
 
     def device(self) -> Device:
         """Never trusted, hence never an error: a broken cookie is an empty one."""
+        if self._device is None:
+            self._device = self._read_device()
+        return self._device
+
+    def _read_device(self) -> Device:
         kept = self._get("d")
         if kept is None:
             return Device()
@@ -139,7 +147,7 @@ class Jar:
         value = {"c": device.connection, "i": device.identifier, "l": device.language}
         if device == self.device():
             return
-        self._set["d"] = json.dumps({k: v for k, v in value.items() if v}, separators=(",", ":")), YEAR
+        self._device, self._set["d"] = device, (_to_json({k: v for k, v in value.items() if v}), YEAR)
 
     def remember_connection(self, connection: str) -> None:
         self.remember(replace(self.device(), connection=connection))
@@ -149,9 +157,13 @@ class Jar:
         return [("Set-Cookie", self._line(kind, value, seconds)) for kind, (value, seconds) in self._set.items()]
 
     def _line(self, kind: str, value: str, seconds: int | None) -> str:
-        if seconds is None and _TOKEN.fullmatch(value):
-            return f"{self._name(kind)}={value}; {'Secure; ' if self._secure else ''}HttpOnly; Path=/; SameSite=Lax"
         # Without Expires: every browser knows Max-Age, and the other would be from a clock that is not ours.
+        if value.isascii() and value.isprintable():
+            if not _PLAIN.fullmatch(value):
+                value = f'"{value.translate(_QUOTED)}"'
+            lasting = "" if seconds is None else f"Max-Age={seconds}; "
+            secure = "Secure; " if self._secure else ""
+            return f"{self._name(kind)}={value}; {lasting}{secure}HttpOnly; Path=/; SameSite=Lax"
         return dump_cookie(
             self._name(kind), value, max_age=seconds, path="/", secure=self._secure, httponly=True, samesite="Lax",
             sync_expires=False,

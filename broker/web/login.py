@@ -49,7 +49,7 @@ from broker.web.pages import (
     Sent,
 )
 from broker.web.pages_recovery import MustChangePage
-from broker.web.shield import ShieldedForm
+from broker.web.shield import Fields
 from broker.web.telling import refuse
 from broker.web.visit import Visit, visit
 
@@ -169,7 +169,7 @@ def identifiers(tenant: Tenant, connection: str | None) -> Identifiers:
 
 @often(views, "/login", "POST")
 def login_post(current: Visit) -> AnyReply:
-    form = LoginForm.of(current)
+    form = LoginForm.sent(current)
     transaction = load(current)
     typed, forgot = form.text("username").strip(), bool(current.form.get("forgot"))
     if not typed and forgot:
@@ -180,7 +180,7 @@ def login_post(current: Visit) -> AnyReply:
         following = current.runtime.sign_in.identify(current.tenant, transaction, typed)
     except (InvalidIdentifier, NotFound):
         return login_page(current, transaction, error=LoginError.MALFORMED, typed=typed[:254], status=422)
-    current.jar.remember(replace(current.device, identifier=typed[:254] if form["remember"].data else ""))
+    current.jar.remember(replace(current.device, identifier=typed[:254] if form.ticked("remember") else ""))
     given, chosen = form.text("password"), following.transaction.connection
     if given and not forgot and following.step is Step.SIGN_IN and takes_passwords(current, chosen or ""):
         return _check_password(current, transaction, following.transaction, typed, form)
@@ -266,7 +266,7 @@ def elsewhere(current: Visit, id: str | None) -> str:
 
 @often(views, "/login/password", "POST")
 def password_post(current: Visit) -> AnyReply:
-    form = PasswordForm.of(current)
+    form = PasswordForm.sent(current)
     transaction = load(current)
     if transaction.identity is not None or not takes_passwords(current, transaction.connection or ""):
         return follow(current, current.runtime.sign_in.ask(current.tenant, transaction))
@@ -284,7 +284,7 @@ def password_post(current: Visit) -> AnyReply:
 
 
 def _check_password(
-    current: Visit, before: Transaction, transaction: Transaction, typed: str, form: ShieldedForm
+    current: Visit, before: Transaction, transaction: Transaction, typed: str, form: Fields
 ) -> AnyReply:
     try:
         following = current.runtime.sign_in.password(

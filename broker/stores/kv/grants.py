@@ -50,9 +50,9 @@ class KvGrants:
         until = epoch_milliseconds(self._clock.now() + ttl)
         ends = epoch_milliseconds(grant.expires_at)
         kept = encode(grant.redeemed(), without="id")
-        return (
-            f"C {digest(self._vault, code)} {until}-{ends}-{len(kept)} ".encode() + kept + encode(grant, without="id")
-        )
+        # The grant with what its code needs is gone in a minute; what is kept of it stays for weeks, and is small.
+        head = f"C {digest(self._vault, code)} {until}-{ends}-{len(kept)} ".encode()
+        return head + kept + encode(grant, without="id", small=False)
 
     def redeem_code(self, code: str, first: str | None = None) -> Grant | Reused | None:
         """Raises `ValueError` for a `first` that `refresh_for` did not make for the same family."""

@@ -192,7 +192,8 @@ class _Nonces:
 
 def script_call(script: Script, keys: Sequence[str], arguments: Sequence[Part]) -> Command:
     """A script as one command."""
-    return (EVALSHA, script.sha, len(keys), *map(_named, keys), *map(raw, arguments))
+    said = [part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in arguments]
+    return (EVALSHA, script.sha, len(keys), *map(_named, keys), *said)
 
 
 def milliseconds(span: timedelta) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 from broker.core.errors import PageExpired, Unavailable
@@ -79,7 +78,7 @@ def transaction_key(id: str) -> str:
 def written(transaction: Transaction, nonce: str) -> bytes:
     """The value of a key: what the scripts look at, then the record."""
     state = "F" if transaction.finished else str(transaction.version)
-    return f"{state} {nonce} ".encode() + encode(transaction, without="id", small=transaction.finished)
+    return f"{state} {nonce} ".encode() + encode(transaction, without="id", small=False)
 
 
 def tombstone(transaction: Transaction, nonce: str) -> bytes:
@@ -93,8 +92,9 @@ def tombstone(transaction: Transaction, nonce: str) -> bytes:
         browser=transaction.browser,
         started_at=transaction.expires_at,
         expires_at=transaction.expires_at,
+        finished=True,
     )
-    return written(replace(grave, finished=True), nonce)
+    return written(grave, nonce)
 
 
 def _read(id: str, value: bytes | None) -> Transaction | None:
