@@ -22,6 +22,7 @@ from broker.core.identifiers import parse_email
 from broker.core.mail import Job, JobKind, MailKind
 from broker.core.ports import Clock, Database, Entropy, Leases
 from broker.core.tenant import Settings, Tenant
+from broker.core.values import Actor
 from broker.core.watching import NO_METER, Meter, count_event
 from broker.lanes import Lanes
 from broker.services import event_log
@@ -62,8 +63,10 @@ class Rotates(Protocol):
     def rotate_due(self, tenants: Iterable[Tenant]) -> int: ...
 
 
-class Seals(Protocol):
+class Notes(Protocol):
     def seal(self) -> Mark | None: ...
+
+    def note_configuration(self, by: Actor, version: str) -> bool: ...
 
 
 class WorkerRuntime(Protocol):
@@ -89,7 +92,7 @@ class WorkerRuntime(Protocol):
     @property
     def meter(self) -> Meter: ...
     @property
-    def ledger(self) -> Seals: ...
+    def ledger(self) -> Notes: ...
     @property
     def leases(self) -> Leases: ...
     @property
@@ -105,6 +108,7 @@ class Worker:
         self._turn = Turn("housekeeping", self.runtime.entropy.token(12))
         self._maintained_at: datetime | None = None
         self._sealed_at: datetime | None = None
+        self._noted = ""
 
     @property
     def runtime(self) -> WorkerRuntime:
@@ -243,8 +247,18 @@ class Worker:
     def _in_turn(self) -> None:
         """What one of all workers does, at its times."""
         if self._turn.mine(self.runtime.leases, self.runtime.clock):
+            self._note_configuration()
             self._maintain()
             self._seal()
+        else:
+            self._noted = ""  # somebody else may note another one
+
+    def _note_configuration(self) -> None:
+        """A change is one row of the audit log, by the one worker whose turn it is."""
+        runtime = self.runtime
+        if runtime.settings.version != self._noted:
+            runtime.ledger.note_configuration(Actor.worker(), runtime.settings.version)
+            self._noted = runtime.settings.version
 
     def _seal(self) -> None:
         """The end of the chain goes into the log as well: elsewhere, nobody who owns the database can change it."""

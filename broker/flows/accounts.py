@@ -62,8 +62,9 @@ class Accounts:
                 return found
             added = work.users.add(user)
             work.users.link(added.id, tenant.directory, identity, now)
-            work.audit.write(Event(now, tenant.directory, Actor.user(added.id), Action.USER_ADDED, added.id,
-                                   {"connection": entry.id}))  # fmt: skip
+            for action in (Action.USER_ADDED, Action.USER_LINKED):
+                work.audit.write(Event(now, tenant.directory, Actor.user(added.id), action, added.id,
+                                       {"connection": entry.id}))  # fmt: skip
             return added
 
     def _with_claims(self, user: User, identity: Identity) -> User:

@@ -19,6 +19,10 @@ EVERYWHERE = DirectoryId("")
 """The directory of what concerns the whole installation."""
 
 
+CONFIGURATION = "configuration"
+"""The target of its events."""
+
+
 class ChainBroken(BrokerError):
     """The audit log does not verify: nothing of it is archived, and an operator looks first."""
 
@@ -89,9 +93,17 @@ class Ledger:
         """Who read all of it is an event as well."""
         self._write(Action.AUDIT_EXPORTED, by, {"from": str(first), "to": str(last)})
 
-    def configuration_changed(self, by: Actor, before: str, after: str) -> None:
-        """The versions (digests) of the configuration before and after a swap."""
-        self._write(Action.CONFIGURATION_CHANGED, by, {"before": before, "after": after})
+    def note_configuration(self, by: Actor, version: str) -> bool:
+        """The version (a digest) of the configuration that runs. Written when the newest row says another one, so that
+        one change is one row, however many processes took it, and also when it came by a restart."""
+        with self.database.writing() as work:
+            last = next(iter(work.audit.search(target=CONFIGURATION, limit=1)), None)
+            before = last.detail.get("after", "") if last is not None else ""
+            if before == version:
+                return False
+            work.audit.write(Event(self.clock.now(), EVERYWHERE, by, Action.CONFIGURATION_CHANGED, CONFIGURATION,
+                                   {"before": before, "after": version}))  # fmt: skip
+            return True
 
     def _write(self, action: Action, by: Actor, detail: dict[str, str]) -> None:
         with self.database.writing() as work:

@@ -10,6 +10,7 @@ from broker.core.mail import Job, JobKind, MailKind
 from broker.core.tenant import MailRules, Settings, Tenant
 from broker.core.values import DirectoryId, TenantId
 from broker.core.watching import NO_METER
+from broker.flows.ledger import Ledger
 from broker.schedule import Worker
 from broker.services.mail_facts import FACTS
 from broker.services.mail_render import MailRenderer
@@ -71,6 +72,7 @@ class House:
         self.clock = FixedClock()
         self.database = SqlDatabase(database or f"sqlite:///{folder}/db.sqlite", self.clock, SeededEntropy(1), VAULT)
         self.database.upgrade()
+        self.ledger = Ledger(self.database, self.clock, VAULT)
         self.settings = settings(folder, transport)
         self.mail_renderer = MailRenderer(TEMPLATES)
         self.recovery_mail = Flow(self.database, self.clock)
