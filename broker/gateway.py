@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import resource
 import selectors
 import socket
 import threading
@@ -31,7 +32,11 @@ THREADS = 80
 WAITING = 512
 """Requests that may wait for a thread; whoever comes then is told to come back."""
 CONNECTIONS = 4096
-"""When there are so many, the one that has rested longest gives way."""
+"""When there are so many, the one that was answered longest ago gives way."""
+SPARE_FILES = 128
+"""Of those that the process may open: for databases, the key-value store, upstream providers, logs."""
+FEWEST = 16
+"""Connections at the least, however few files it may open."""
 STALL_SECONDS = 0.05
 """The leader is replaced when one request holds it for so long."""
 SLOW_SECONDS = 0.0005
@@ -44,6 +49,7 @@ DRAIN_SECONDS = 4.0
 GRACE_SECONDS = 0.3
 """At the end, clients that were just served may ask once more, and are told that the connection ends."""
 
+_FULL = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 WsgiApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 Quick = Callable[[str, str], bool]
 """Method and path to whether such a request needs nothing but the key-value store and reads of the database."""
@@ -110,6 +116,8 @@ class Gateway:
         self._stop_at = 0.0
         self._sweep_at = 0.0
         self._listener: socket.socket | None = None
+        self._listening = False
+        self._most = CONNECTIONS
         self._ended = threading.Event()
 
     def serve(self, listener: socket.socket) -> None:
@@ -119,7 +127,10 @@ class Gateway:
             os.set_blocking(pipe, False)
         self._listener = listener
         self._name, self._port = listener.getsockname()[:2]
-        self._selector.register(listener, selectors.EVENT_READ, None)
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files != resource.RLIM_INFINITY:
+            self._most = max(FEWEST, min(CONNECTIONS, files - SPARE_FILES))
+        self._listen(True)
         self._selector.register(self._wake_reader, selectors.EVENT_READ, self)
         self._new_leader()
         while not self._ended.wait(STALL_SECONDS):
@@ -133,8 +144,14 @@ class Gateway:
     # --- The lead --------------------------------------------------------------------------------------------------
 
     def _new_leader(self) -> None:
-        me = self._leader = object()
-        threading.Thread(target=self._lead, args=(me,), name="leader", daemon=True).start()
+        """Raises `RuntimeError` where no thread can be started; the one before leads on then."""
+        before, me = self._leader, object()
+        self._leader = me
+        try:
+            threading.Thread(target=self._lead, args=(me,), name="leader", daemon=True).start()
+        except RuntimeError:
+            self._leader = before
+            raise
 
     def _replace_a_stalled_leader(self) -> None:
         since = self._since
@@ -144,31 +161,48 @@ class Gateway:
                     return
                 self._since = 0.0
                 self._pace.pause()
-                self._new_leader()
+                with suppress(RuntimeError):  # no thread to be had: everybody waits for this one
+                    self._new_leader()
 
     def _lead(self, me: object) -> None:
-        self._deliver(me)  # what the one before has left
-        while self._leader is me:
-            for key, _ in self._selector.select(0.05 if self._stopping else 1.0):
-                what = key.data
-                if what is None:
-                    self._accept()
-                elif what is self:
-                    with suppress(BlockingIOError):
-                        os.read(self._wake_reader, 4096)
-                    self._woken = False
-                    self._deliver(me)
-                elif not what.closed:
+        """Whatever goes wrong, somebody leads."""
+        while self._leader is me and not self._ended.is_set():
+            try:
+                self._deliver(me)  # also what the one before has left
+                self._look(me)
+            except Exception:
+                log.exception("a mistake of the web server")
+                self._ended.wait(STALL_SECONDS)  # it may be there again at once
+
+    def _look(self, me: object) -> None:
+        """See to what is ready. The lead may be gone after each step: what else is ready stays so, for the next one."""
+        somebody = False
+        for key, _ in self._selector.select(0.05 if self._stopping else 1.0):
+            what = key.data
+            if what is None:
+                somebody = True
+            elif what is self:
+                with suppress(BlockingIOError):
+                    os.read(self._wake_reader, 4096)
+                self._woken = False
+                self._deliver(me)
+            elif not what.closed:
+                try:
                     self._attend(me, what)
-                if self._done.qsize() >= TOGETHER:
-                    self._deliver(me)
-                if self._leader is not me:
-                    return  # what else is ready stays so, for the next one
-            self._deliver(me)
-            self._sweep()
-            if self._stopping and self._leader is me and self._drained():
-                self._ended.set()
+                except Exception:
+                    self._drop(me, what)
+            if self._done.qsize() >= TOGETHER:
+                self._deliver(me)
+            if self._leader is not me:
                 return
+        self._deliver(me)
+        if self._leader is not me:
+            return
+        if somebody:  # last: nobody gives way whose request is there already
+            self._accept()
+        self._sweep()
+        if self._stopping and self._drained():
+            self._ended.set()
 
     def _attend(self, me: object, connection: Connection) -> None:
         if connection.sending:
@@ -220,9 +254,10 @@ class Gateway:
 
     def _hand_over(self, connection: Connection, request: Request, quick: bool) -> None:
         if self._outstanding >= self._started and self._started < self._threads:
-            self._started += 1
-            threading.Thread(target=self._work, name=f"request-{self._started}", daemon=True).start()
-        if self._outstanding >= self._started + WAITING:
+            with suppress(RuntimeError):  # no more threads to be had (a limit of the container): what there are will do
+                threading.Thread(target=self._work, name=f"request-{self._started + 1}", daemon=True).start()
+                self._started += 1
+        if not self._started or self._outstanding >= self._started + WAITING:
             busy = http1.plain(503, "Too busy; please try again in a moment.", ("Retry-After", "2"))
             self._out(connection, busy, False)
             return
@@ -252,8 +287,11 @@ class Gateway:
             except Empty:
                 return
             self._outstanding -= counted
-            if self._out(connection, data, keep):
-                self._turn(me, connection)
+            try:
+                if self._out(connection, data, keep):
+                    self._turn(me, connection)
+            except Exception:
+                self._drop(me, connection)
 
     def _call(self, request: Request) -> tuple[bytes, bool]:
         """The bytes of the answer, and whether the connection stays."""
@@ -275,7 +313,7 @@ class Gateway:
                 answer[0], answer[1], content, keep=keep,
                 method=request.environ["REQUEST_METHOD"], version=request.environ["SERVER_PROTOCOL"],
             )  # fmt: skip
-        except Exception:
+        except BaseException:  # also SystemExit: a thread that ends leaves its client without an answer
             log.exception("a request failed outside of the app's own error handling")
             return http1.plain(500, "Something went wrong."), False
         return data, keep
@@ -284,16 +322,14 @@ class Gateway:
 
     def _accept(self) -> bool:
         """One at a time, so that web processes on one port share them evenly. False when there is none."""
-        if self._listener is None:
+        if self._listener is None or (len(self._connections) >= self._most and not self._make_room()):
             return False
         try:
             sock, address = self._listener.accept()
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
+            if error.errno in _FULL:
                 self._make_room()
             return False
-        if len(self._connections) >= CONNECTIONS:
-            self._make_room()
         sock.setblocking(False)
         with suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -303,11 +339,23 @@ class Gateway:
         self._watch(connection, selectors.EVENT_READ)
         return True
 
-    def _make_room(self) -> None:
-        """The oldest connection goes that has no request waiting for an answer."""
+    def _make_room(self) -> bool:
+        """The connection goes that was answered, or came, longest ago. When all of them wait for answers, whoever
+        comes next waits outside; asking for them again and again would take the processor from those answers."""
         oldest = next((one for one in self._connections if not one.busy), None)
-        if oldest is not None:
-            self._close(oldest)
+        if oldest is None:
+            self._listen(False)
+            return False
+        self._close(oldest)
+        return True
+
+    def _listen(self, whether: bool) -> None:
+        if self._listener is not None and self._listening is not whether:
+            self._listening = whether
+            if whether:
+                self._selector.register(self._listener, selectors.EVENT_READ, None)
+            else:
+                self._selector.unregister(self._listener)
 
     def _out(self, connection: Connection, data: bytes, keep: bool) -> bool:
         """Send an answer. True when the connection is ready for the next request."""
@@ -318,6 +366,7 @@ class Gateway:
         if not connection.send(data):
             self._close(connection)
             return False
+        self._connections[connection] = self._connections.pop(connection)  # the last to go
         return self._settled(connection)
 
     def _settled(self, connection: Connection) -> bool:
@@ -353,6 +402,14 @@ class Gateway:
         connection.closed = True
         connection.sock.close()
         self._connections.pop(connection, None)
+        self._listen(True)
+
+    def _drop(self, me: object, connection: Connection) -> None:
+        """While an exception is handled: it is about this connection, and the others go on."""
+        log.exception("a mistake of the web server, which ends one connection")
+        if self._leader is me and not connection.closed:
+            connection.busy = False
+            self._close(connection)
 
     def _sweep(self) -> None:
         """Once a second: end what has had its time."""
@@ -360,6 +417,7 @@ class Gateway:
         if now < self._sweep_at:
             return
         self._sweep_at = now + 1.0
+        self._listen(True)
         for connection in [one for one in self._connections if one.deadline < now and not one.busy]:
             connection.late()
             if connection.refusal is None or connection.closing:
@@ -374,7 +432,7 @@ class Gateway:
             self._stop_at = now + DRAIN_SECONDS
             while self._accept():  # they were promised an answer
                 pass
-            self._selector.unregister(self._listener)
+            self._listen(False)
             self._listener.close()
             self._listener = None
             return False  # what they sent is read first

@@ -6,20 +6,24 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from tests.servers import ROOT, free_port, listens, running, short_folder
 
 APP = """\
-import os, sys, threading
+import os, resource, sys, threading, time
 from flask import Flask, request
 import broker.wsgi
 from broker.gateway import Gateway
@@ -54,6 +58,16 @@ def split():
 def broken():
     raise SystemError("outside")
 
+@app.get("/exit")
+@app.get("/quick/exit")
+def exit():
+    sys.exit(3)
+
+@app.get("/quick/nap/<name>")
+def nap(name):
+    time.sleep(0.12)  # a store that hangs: another one takes the lead
+    return {"path": request.path}
+
 @app.get("/cookies")
 def cookies():
     answer = app.make_response(("", 204))
@@ -63,9 +77,16 @@ def cookies():
 app.config["PROPAGATE_EXCEPTIONS"] = True
 
 def gateway():
-    return Gateway(app, quick=lambda _, path: path.startswith("/quick"), threads=4, body_seconds=2.0)
+    return Gateway(app, quick=quick, threads=4, body_seconds=2.0)
+
+def quick(_, path):
+    if path == "/mistake":
+        raise RuntimeError("a mistake of ours")
+    return path.startswith("/quick")
 
 if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]),) * 2)
     broker.wsgi.run(broker.wsgi.listen("127.0.0.1", int(sys.argv[1])), gateway())
 """
 
@@ -89,13 +110,13 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Served]:
+def serving(*arguments: str) -> Iterator[Served]:
     port = free_port()
     with short_folder() as folder:
         (folder / "served.py").write_text(APP)
         env = {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "SECRET_OF_THE_PROCESS": "1"}
         with running(
-            [sys.executable, folder / "served.py", str(port)],
+            [sys.executable, folder / "served.py", str(port), *arguments],
             lambda: listens(port),
             log=folder / "log",
             cwd=Path(folder),
@@ -340,6 +361,80 @@ def test_a_quick_request_that_is_slow_stops_nobody(served: Served) -> None:
             assert connection.getresponse().read() == b"released"
             connection.request("GET", "/quick")
             assert connection.getresponse().read()
+
+
+@pytest.mark.parametrize("path", ["/exit", "/quick/exit", "/mistake"])
+def test_a_mistake_of_ours_ends_a_connection_and_nothing_else(port: int, path: str) -> None:
+    for _ in range(6):  # more than there are threads
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
+            assert connection.recv(12) in (b"", b"HTTP/1.1 500")
+    assert [get(port, path)[0] for path in ("/", "/quick") * 3] == [200] * 6
+
+
+def test_under_leaders_that_stall_each_request_has_one_answer_and_in_order(served: Served) -> None:
+    def ask(number: int) -> list[list[str]]:
+        chance, wrong = random.Random(number), []
+        with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+            stream = connection.makefile("rb")
+            for turn in range(25):
+                kinds = chance.choices(["/quick", "/thread", "/quick/nap"], [12, 4, 1], k=chance.randrange(1, 6))
+                paths = [f"{kind}/{number}-{turn}-{at}" for at, kind in enumerate(kinds)]
+                connection.sendall(b"".join(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode() for path in paths))
+                answers = [answer_from(stream) for _ in paths]
+                if answers != paths:
+                    wrong.append([*paths, *answers])
+                if chance.random() < 0.2:  # somebody who does not wait for the answer
+                    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as rude:
+                        rude.sendall(b"GET /quick/nap/x HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+                        rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return wrong
+
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(ask, range(12))) == [[]] * 12
+
+
+def answer_from(stream: BinaryIO) -> str:
+    """The path that an answer tells."""
+    head = b"".join(iter(stream.readline, b"\r\n"))
+    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    return str(json.loads(stream.read(length))["path"])
+
+
+def test_with_few_files_left_whoever_comes_is_answered() -> None:
+    with serving("100") as served, contextlib.ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=10))
+        assert [get(served.port, path)[0] for path in ("/", "/quick") * 5] == [200] * 10
+
+
+def test_when_all_connections_wait_for_answers_the_next_ones_wait_for_those() -> None:
+    with serving("60") as served, contextlib.ExitStack() as stack:
+        names = [stack.enter_context(served.pipe()) for _ in range(40)]
+        asking = []
+        for name in names:
+            connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+            stack.callback(connection.close)
+            connection.request("GET", f"/held/{name}")
+            asking.append(connection)
+        for name, connection in zip(names, asking, strict=True):
+            served.release(name)
+            assert connection.getresponse().read() == b"released"
+            connection.close()
+        assert get(served.port)[0] == 200
+
+
+def test_a_connection_that_is_used_outlives_those_that_rest() -> None:
+    with serving("100") as served, contextlib.ExitStack() as stack:
+        used = http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)
+        stack.callback(used.close)
+        seen = set()
+        for _ in range(100):
+            used.request("GET", "/quick")
+            assert used.getresponse().read()
+            seen.add(used.sock)
+            stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=10))
+        assert len(seen) == 1
 
 
 def test_a_signal_to_end_answers_what_was_asked_and_ends_what_rests() -> None:
