@@ -62,6 +62,9 @@ dist: $(VENV)/installed.dev  ## what is shipped: wheel, sdist, and a bill of mat
 	$(BIN)/cyclonedx-py environment dist/shipped/bin/python --pyproject pyproject.toml --output-format JSON --output-reproducible --output-file dist/homerealm.cdx.json
 	rm -rf dist/shipped
 
+bench-growth: $(VENV)/installed.dev  ## a million users, a second worker, a second replica, memory, start-up: six minutes
+	$(BIN)/python benchmarks/versus.py --parts growth,crew,limits $(ARGS)
+
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/peers/node/node_modules
 

@@ -128,6 +128,7 @@ class User(Browser):
         self.tokens: dict = {}
         self.subject = ""
         self.page: Answer | None = None
+        self.forgot: tuple[Form, dict[str, str]] | None = None
 
     def mark(self, step: str) -> None:
         """The step that ends now."""
@@ -351,6 +352,33 @@ def forgot(user: User) -> Steps:
     )
 
 
+def forgot_form(user: User) -> Steps:
+    """Not measured: the page for forgotten passwords, and the form in it."""
+    user.arrive()
+    user.page = yield from user.open(user.provider.forgot_url)
+    found = next(((form, field) for form in forms(user.page.body) if (field := form.identifier())), None)
+    check(user.page.status == 200 and found, "no form for an identifier", user.page)
+    user.forgot = found
+    user.tokens = {"ready": True}
+
+
+def forgot_answer(user: User) -> Steps:
+    """The answer to a forgotten password alone; every second identifier is unknown, each comes from an address of its own."""
+    kept = dict(user.jar)
+    user.arrive()
+    user.jar.update(kept)
+    form, field = user.forgot
+    name = (
+        next(user.provider.users)[0]
+        if next(user.provider.visitors) % 2
+        else f"nobody-{secrets.token_hex(6)}@example.org"
+    )
+    page = yield from user.submit(user.page, form, {field["name"]: name})
+    check(page.status == 200 and b'data-page="error"' not in page.body, "answer", page)
+    expected = user.provider.forgot_expect
+    check(not expected or expected.search(page.body), "answer without the expected text", page)
+
+
 def full(user: User) -> Steps:
     """A whole login: authorize, pages, code, token, userinfo."""
     yield from user.sign_in_fully(user.provider.scope)
@@ -390,5 +418,6 @@ MODES: dict[str, tuple[Callable[[User], Steps], Callable[[User], Steps] | None]]
     "refresh": (refresh, offline),
     "userinfo": (userinfo, online),
     "forgot": (forgot, None),
+    "forgot-answer": (forgot_answer, forgot_form),
     "full": (full, None),
 }

@@ -31,10 +31,11 @@ def tree(roots: list[int]) -> list[int]:
 
 
 def pin(roots: list[int], core: int) -> None:
-    """Bind every thread of the trees to one core; threads and children made later inherit it."""
+    """Bind every thread of the trees to one core (-1: to all); threads and children made later inherit it."""
+    cores = {core} if core >= 0 else set(range(os.cpu_count() or 1))
     for pid in tree(roots):
         for task in os.listdir(f"/proc/{pid}/task"):
-            os.sched_setaffinity(int(task), {core})
+            os.sched_setaffinity(int(task), cores)
 
 
 def cpu(roots: list[int]) -> dict[int, float]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make bench-peers`: Homerealm and its peers in one run, as one page of Markdown on standard output.
 
-    versus.py [--seconds 3] [--rounds 3] [--parts operations,hashed,flood] [--dir FOLDER] [--raw FILE] > docs/benchmarks.md
+    versus.py [--seconds 3] [--rounds 3] [--parts operations,hashed,flood,growth,crew,limits] [--dir FOLDER] [--raw FILE] > docs/benchmarks.md
 
 Each server is one process on core 0, with its store; the driver is on core 1 and verifies every answer. Rounds are interleaved:
 every target is measured in each, in changing order. CPU milliseconds of an operation come first: they move far less
@@ -24,6 +24,7 @@ from statistics import median
 import compare
 import machine
 from raw import everything
+from scale import crew_part, growth_part, limits_part, verdict
 from targets import HERE, Targets, log
 
 NODE, MEMORY, CANAILLE, US = "node-oidc-provider, Valkey", "node-oidc-provider, memory", "Canaille, SQLite", "Homerealm"
@@ -59,13 +60,6 @@ def measured(targets: Targets, operations: dict[str, str], names: list[str], opt
                 figure = run.get("failure") or run.get("ops_per_s") or run.get("rate_ratio")
                 log(f"{operation}, round {number + 1}, {name}: {figure}")
     return found
-
-
-def verdict(value: float | None, floor: float, goal: float) -> str:
-    """In words that a reader can search for."""
-    if value is None:
-        return "not measured"
-    return "goal reached" if value >= goal else "above the floor" if value >= floor else "**below the floor**"
 
 
 def operations_part(targets: Targets, options: argparse.Namespace) -> tuple[list[str], Runs]:
@@ -195,7 +189,7 @@ def raw_with(folder: Path, core: int) -> dict[str, tuple[float, float]]:
 def flood_part(targets: Targets, options: argparse.Namespace) -> tuple[list[str], Runs]:
     """Tokens and pages while somebody guesses passwords."""
     theirs = f"{NODE}, Rust Argon2id"
-    targets.start(US, "homerealm.py", "--bindings", "none")
+    targets.start(US, "homerealm.py", "--bindings", "none", "--challenge", "under_attack")
     targets.start(theirs, "peers/node.py", "--dir", str(options.dir), "--store", "redis")
     runs = measured(
         targets,
@@ -219,7 +213,10 @@ def flood_part(targets: Targets, options: argparse.Namespace) -> tuple[list[str]
     return lines, runs
 
 
-PARTS = {"operations": operations_part, "hashed": hashed_part, "flood": flood_part}
+PARTS = {
+    "operations": operations_part, "hashed": hashed_part, "flood": flood_part,
+    "growth": growth_part, "crew": crew_part, "limits": limits_part,
+}  # fmt: skip
 
 
 def main() -> int:

@@ -23,6 +23,7 @@ CLIENT = {
     "redirect_uri": "http://localhost:9/callback",
 }
 PASSWORD = "correct horse battery staple"
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # INT too: a shell's background job begins with it ignored
 
 
@@ -89,6 +90,8 @@ class Family:
         self.core, self.children, self.began = core, [], time.monotonic()
         self.port = port or free_port()
         self.state = folder / f"state-{self.port}"
+        self.folders: list[Path] = []
+        """More to remove at the end."""
 
     def __enter__(self) -> Family:
         shutil.rmtree(self.state, ignore_errors=True)
@@ -119,20 +122,19 @@ class Family:
                 sys.exit(f"{what} did not start")
             time.sleep(0.02)
 
+    def answers(self, issuer: str) -> bool:
+        """Whether its metadata is there."""
+        try:
+            with DIRECT.open(issuer + "/.well-known/openid-configuration", timeout=5) as answer:
+                return json.load(answer)["issuer"] == issuer
+        except (OSError, ValueError):
+            return False
+
     def foreground(self, issuer: str, names: list[str], **more: object) -> None:
         """Wait for the issuer, print the target as JSON, and stay until a signal or a child's end."""
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-        def answers() -> bool:
-            try:
-                with direct.open(issuer + "/.well-known/openid-configuration", timeout=5) as answer:
-                    return json.load(answer)["issuer"] == issuer
-            except (OSError, ValueError):
-                return False
-
         users = self.state / "users.txt"
         users.write_text("".join(f"{name}:{PASSWORD}\n" for name in names))
-        self.wait_for(answers, issuer)
+        self.wait_for(lambda: self.answers(issuer), issuer)
         more["started_in"] = round(time.monotonic() - self.began, 3)
         print(
             json.dumps(
@@ -164,4 +166,5 @@ class Family:
                     break
                 except subprocess.TimeoutExpired:
                     continue
-        shutil.rmtree(self.state, ignore_errors=True)
+        for folder in (self.state, *self.folders):
+            shutil.rmtree(folder, ignore_errors=True)

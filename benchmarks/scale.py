@@ -1,0 +1,195 @@
+"""Parts of `make bench-peers` that need no peer: what grows with users, tenants and logins, what a second worker or replica adds,
+memory, start-up, and what a login leaves behind. Every row has its floor and its goal, and a word on which was reached."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import compare
+import redis
+from targets import Targets, log
+
+Runs = dict[str, dict[str, list[dict]]]
+ROW = "| {} | {} | {} | {} | {} |"
+HEAD = ["| figure | measured | floor | goal | |", "|---|---|---|---|---|"]
+MEGA = 1_000_000
+
+
+def verdict(value: float | None, floor: float, goal: float) -> str:
+    """In words that a reader can search for. Where the goal is below the floor, less is better."""
+    if value is None:
+        return "not measured"
+    if goal < floor:
+        value, floor, goal = -value, -floor, -goal
+    return "goal reached" if value >= goal else "above the floor" if value >= floor else "**below the floor**"
+
+
+def row(title: str, value: float | None, floor: float, goal: float, digits: int = 2, note: str = "") -> str:
+    """A line of a table."""
+    shown = compare.cell(value, digits) + (f" ({note})" if note else "")
+    return ROW.format(title, shown, f"{floor:g}", f"{goal:g}", verdict(value, floor, goal))
+
+
+def interleaved(
+    targets: Targets, modes: list[str], names: list[str], options: argparse.Namespace, **other: object
+) -> Runs:
+    """By mode and target, the runs of the driver, in changing order; `other` replaces options."""
+    settings = argparse.Namespace(**{**vars(options), "mixed": False, **other})
+    found: Runs = {mode: {name: [] for name in names} for mode in modes}
+    for mode in modes:
+        for name in names:
+            compare.measure(targets.files[name], mode, 1, settings)  # not counted
+        for number in range(options.rounds):
+            turn = number % len(names)
+            for name in names[turn:] + names[:turn]:
+                run = compare.measure(targets.files[name], mode, settings.seconds, settings)
+                found[mode][name].append(run)
+                log(
+                    f"{mode}, round {number + 1}, {name}: {run.get('failure') or run['ops_per_s']} {run.get('error_samples') or ''}"
+                )
+    return found
+
+
+def growth_part(targets: Targets, options: argparse.Namespace) -> tuple[list[str], Runs]:
+    """p50 of one visitor at a time, and CPU, of a small installation and a big one."""
+    modes = ["authorize", "forgot-answer", "full"]
+    few, many, live = "1,000 users", "1,000,000 users", "10,000 live logins"
+    targets.start(few, "homerealm.py", "--hash", "off")
+    targets.start(many, "homerealm.py", "--hash", "off", "--users", str(MEGA))
+    runs = interleaved(targets, modes, [few, many], options, concurrency=1)
+    lines = ["## Growth", "", "Median latency of one visitor at a time, and CPU, as times of the small installation (less is better).",
+             "", *HEAD]  # fmt: skip
+    lines += growth_rows(runs, few, many)
+    targets.end(many)
+    targets.start(live, "homerealm.py", "--hash", "off")
+    crowd = argparse.Namespace(**{**vars(options), "mixed": False, "min_ops": 10_000})
+    for mode in ("full", "authorize"):  # each leaves a session, or a login that somebody has begun
+        compare.measure(targets.files[live], mode, 10, crowd)
+    again = interleaved(targets, ["authorize", "full"], [few, live], options, concurrency=1)
+    lines += growth_rows(again, few, live)
+    targets.end()
+    lines += tenants_rows()
+    return lines, runs | {f"{mode}, live": found for mode, found in again.items()}
+
+
+def growth_rows(runs: Runs, few: str, many: str) -> list[str]:
+    """Two lines for each mode."""
+    titles = {"authorize": "login page", "forgot-answer": "forgot, answer", "full": "whole login, hash off"}
+    lines = []
+    for mode, by_target in runs.items():
+        for label, path in (("p50", ("p50_ms",)), ("CPU", ("server", "cpu_ms_per_op"))):
+            times = compare.ratio(by_target[many], by_target[few], *path)
+            values = " -> ".join(compare.cell(compare.middle(by_target[name], *path), 3) for name in (few, many))
+            lines.append(row(f"{titles[mode]}, {label}, {many}", times, 1.25, 1.1, note=f"{values} ms"))
+    return lines
+
+
+def tenants_rows() -> list[str]:
+    """The login page among a thousand tenants, in one process, by its CPU time."""
+    import growth
+
+    with TemporaryDirectory(prefix="hr-") as folder:
+        one, many = (growth.measure(Path(folder), tenants)["login page, ms"] for tenants in (1, growth.MANY))
+    return [row("login page, CPU, 1,000 tenants", many / one, 1.25, 1.1, note=f"{one:.3f} -> {many:.3f} ms")]
+
+
+def crew_part(targets: Targets, options: argparse.Namespace) -> tuple[list[str], Runs]:
+    """Two workers, and two replicas, against one.
+
+    The driver needs a part of the second core, so the rate on both cores is shown and not judged. What is judged is
+    capacity: twice the CPU of an operation with one, by that with two while both cores are busy with them. Whatever
+    the two wait for each other is in it only as far as it burns CPU; `server busy` tells whether anything idled.
+    """
+    one, two = "one worker", "two workers"
+    targets.start(one, "homerealm.py", "--hash", "off")
+    targets.start(two, "homerealm.py", "--hash", "off", "--workers", "2")
+    alone, both = "one replica", "two replicas"
+    engines = ("--hash", "off", "--database", "postgresql", "--key-value", "redis")
+    targets.start(alone, "homerealm.py", *engines)
+    targets.start(both, "homerealm.py", *engines, "--replicas", "2")
+    lines = ["## Two against one", "", *[line.strip() for line in (crew_part.__doc__ or "").splitlines()[2:]], "",
+             "| | operation | CPU ms, one | CPU ms, two | capacity | rate | server busy | floor | goal | |",
+             "|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    runs: Runs = {}
+    for single, double, floor, goal in ((one, two, 1.8, 1.95), (alone, both, 1.6, 1.8)):
+        for mode in ("full", "authorize", "cc"):
+            found = against(targets, mode, single, double, options)
+            runs[f"{mode}, {double}"] = found
+            cpu = [compare.middle(found[name], "server", "cpu_ms_per_op") for name in (single, double)]
+            times = compare.ratio(found[double], found[single], "server", "cpu_ms_per_op", less_is_better=True)
+            capacity = 2 * times if times else None
+            rate = compare.ratio(found[double], found[single], "ops_per_s")
+            cells = [double, mode, *(compare.cell(value, 3) for value in cpu), compare.cell(capacity), compare.cell(rate),
+                     compare.cell(compare.middle(found[double], "server", "busy")), f"{floor:g}", f"{goal:g}",
+                     verdict(capacity, floor, goal)]  # fmt: skip
+            lines.append("| " + " | ".join(cells) + " |")
+    targets.end()
+    return lines, runs
+
+
+def against(
+    targets: Targets, mode: str, single: str, double: str, options: argparse.Namespace
+) -> dict[str, list[dict]]:
+    """One of them on a core of its own, two of them on all cores, in turn."""
+    found: dict[str, list[dict]] = {single: [], double: []}
+    for number in range(options.rounds + 1):
+        for name, core, people in ((single, options.server_core, 16), (double, -1, 32)):
+            driver = options.driver_core if core >= 0 else -1
+            settings = argparse.Namespace(
+                **{**vars(options), "mixed": False, "server_core": core, "driver_core": driver, "concurrency": people}
+            )
+            run = compare.measure(targets.files[name], mode, options.seconds, settings)
+            log(
+                f"{mode}, round {number}, {name}: {run.get('failure') or run['ops_per_s']} {run.get('error_samples') or ''}"
+            )
+            if number:  # the first is not counted
+                found[name].append(run)
+    return found
+
+
+def limits_part(targets: Targets, options: argparse.Namespace) -> tuple[list[str], Runs]:
+    """Memory, start-up, what a login leaves behind, and a forgotten password beside the login page."""
+    us, told = "Homerealm", "Homerealm on Redis"
+    starts = targets.start(us, "homerealm.py", "--hash", "off", "--starts", "6")["starts"][1:]
+    url = targets.start(told, "homerealm.py", "--hash", "off", "--key-value", "redis")["key_value"]
+    runs = interleaved(targets, ["authorize", "forgot-answer", "full"], [us], options)
+    page, answer = (
+        compare.middle(runs[mode][us], "server", "cpu_ms_per_op") for mode in ("authorize", "forgot-answer")
+    )
+    last = runs["full"][us][-1].get("server", {})
+    web = [part["pss_mb"] for part in last.get("processes", []) if part["name"].startswith("broker.wsgi")]
+    left = left_behind(targets.files[told], url, options)
+    targets.end()
+    wall, cpu = (median(start[which] for start in starts) for which in (0, 1)) if starts else (None, None)
+    lines = ["## Limits", "", *HEAD,
+             row("forgot (answer), times as fast as the login page, in CPU", page / answer if page and answer else None,
+                 0.8, 1.0, note=f"{compare.cell(answer, 3)} against {compare.cell(page, 3)} ms"),
+             row("memory of the web process after load, MB (PSS)", max(web, default=None), 130, 95, 0,
+                 f"all processes {compare.cell(last.get('pss_mb'), 0)}"),
+             row("start to first answer, s, all on one core", wall, 0.6, 0.35, note=f"CPU until then {compare.cell(cpu)} s"),
+             row("bytes that a finished login leaves in the key-value store", left, 1000, 500, 0)]  # fmt: skip
+    return lines, runs
+
+
+def left_behind(target: Path, url: str, options: argparse.Namespace) -> float | None:
+    """Bytes by which the store grew for each login."""
+    settings = argparse.Namespace(**{**vars(options), "mixed": False, "min_ops": 2000, "warmup": 0})
+    compare.measure(target, "full", 1, settings)  # scripts, keys and connections are there
+    with closing(redis.Redis.from_url(url)) as store:
+        before = used(store)
+        run = compare.measure(target, "full", 2, settings)
+        return (used(store) - before) / run["ops"] if run.get("ops") and not run["errors"] else None
+
+
+def used(store: redis.Redis) -> int:
+    """Bytes of data with their keys, without what connections take."""
+    told = store.execute_command("MEMORY", "STATS")
+    named = {key.decode() if isinstance(key, bytes) else key: value for key, value in told.items()}
+    return int(named["dataset.bytes"]) + sum(
+        sum(int(size) for size in table.values()) for name, table in named.items() if re.fullmatch(r"db\.\d+", name)
+    )
