@@ -73,6 +73,7 @@ def check(config: Path, live: bool, as_json: bool) -> None:
     settings = None
     stores: list[str] = []
     warnings: list[str] = []
+    passwords: list[str] = []
     try:
         settings = read_settings(config)
     except ConfigurationError as error:
@@ -80,8 +81,10 @@ def check(config: Path, live: bool, as_json: bool) -> None:
     if live and settings is not None and not problems:
         tried, stores, warnings = _try_out(config)
         problems += tried
+        passwords = _capacity()
     if as_json:
-        known = {"found": _found(settings) if settings else None, "stores": stores, "warnings": warnings}
+        known = {"found": _found(settings) if settings else None, "stores": stores, "passwords": passwords,
+                 "warnings": warnings}  # fmt: skip
         click.echo(json.dumps({"problems": problems, **known}, indent=2))
         if problems:
             raise SystemExit(WRONG)
@@ -91,7 +94,7 @@ def check(config: Path, live: bool, as_json: bool) -> None:
     if settings is not None:
         counts = [_count(number, what.removesuffix("s")) for what, number in _found(settings).items()]
         click.echo(f"{config}: fine. {', '.join(counts)}.")
-        for line in stores:
+        for line in [*stores, *(f"passwords: {line}" for line in passwords)]:
             click.echo(line)
         for line in warnings:
             click.echo(f"warning: {line}", err=True)
@@ -117,6 +120,12 @@ def foreign_packages() -> list[str]:
         for package in _PACKAGES
         for other in sorted(set(owners.get(package, [])) - {_DISTRIBUTION})
     ]
+
+
+def _capacity() -> list[str]:
+    from broker.services.hashing import Argon2Hasher
+
+    return Argon2Hasher().capacity()
 
 
 def _try_out(config: Path) -> tuple[list[str], list[str], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -241,6 +242,18 @@ def test_check_live_says_what_store_it_found_and_what_of_it_should_be_otherwise(
     assert eviction.startswith("warning: key_value: ")
     assert "maxmemory-policy noeviction would be right" in eviction
     assert "appendonly yes would be right" in restart
+
+
+def test_check_live_says_how_many_passwords_this_machine_verifies_and_what_would_be_more(folder: Path) -> None:
+    done = run("check", "--live")
+    assert done.exit_code == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if line.startswith("passwords: ")]
+    assert re.search(
+        r"19 MiB, 2 passes, by [\w-]+: [1-9]\d* verifications a second on one core, [1-9]\d* on all", told[0]
+    )
+    assert "twice the cores" in told[1]
+    assert json.loads(run("check", "--live", "--json").stdout)["passwords"]
+    assert "passwords" not in run("check").stdout
 
 
 def test_check_live_says_which_store_is_out_of_reach(folder: Path) -> None:

@@ -8,13 +8,14 @@ import threading
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.core.errors import BadRequest, Busy
-from broker.services.hashing import Argon2Hasher, Engine, Parameters, engines, read_parameters
+from broker.services.hashing import Argon2Hasher, Engine, Parameters, engines, huge_pages, read_parameters
 
 CHEAP = Argon2Hasher(workers=1, memory_kib=8, time_cost=1)
 
@@ -287,3 +288,12 @@ def test_a_closed_pool_starts_again() -> None:
 
 def test_the_rate_of_this_machine_is_a_figure() -> None:
     assert CHEAP.rate() > 10
+
+
+def test_huge_pages_are_recommended_where_they_are_not_given_and_libsodium_would_take_them(tmp_path: Path) -> None:
+    setting = tmp_path / "enabled"
+    setting.write_text("always [madvise] never\n")
+    assert not huge_pages(setting)
+    setting.write_text("[always] madvise never\n")
+    assert huge_pages(setting)
+    assert huge_pages(tmp_path / "nothing"), "no such choice, no advice"
