@@ -78,8 +78,17 @@ class Broker:
         lane = Lane(app, self, self.url_prefix, [hook])
         front = OwnHosts(Protocol(lane, self, self.url_prefix), self)
         meter = self.runtime.meter
-        measured = Measured(front, meter, routes(app, self.url_prefix), self.url_prefix)
-        app.wsgi_app = front if meter is NO_METER else measured  # type: ignore[method-assign]
+        known = routes(app, self.url_prefix)
+        measured = front if meter is NO_METER else Measured(front, meter, known, self.url_prefix)
+        app.wsgi_app = self._traced(measured, known)  # type: ignore[method-assign,assignment]
+
+    def _traced(self, app: WsgiApp, known: Mapping[str, str]) -> WsgiApp:
+        spans = self.runtime.engines.spans
+        if spans is None:
+            return app
+        from broker.web.traced import Traced
+
+        return Traced(app, spans, known, self.url_prefix)
 
     def _leave_our_forms_alone(self, app: Flask) -> Callable[[], None]:
         """A CSRFProtect of the host app would refuse our forms, which carry a token of their own (ARCHITECTURE 4).

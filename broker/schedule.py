@@ -23,7 +23,7 @@ from broker.core.mail import Job, JobKind, MailKind
 from broker.core.ports import Clock, Database, Entropy, Leases
 from broker.core.tenant import Settings, Tenant
 from broker.core.values import Actor
-from broker.core.watching import NO_METER, Meter, count_event
+from broker.core.watching import NO_METER, Meter, Spans, count_event
 from broker.lanes import Lanes
 from broker.services import event_log
 from broker.services.mail_render import MailRenderer
@@ -102,8 +102,9 @@ class WorkerRuntime(Protocol):
 class Worker:
     """Does what is due. Take a `runtime` that may be replaced (a reload) as a callable."""
 
-    def __init__(self, runtime: WorkerRuntime | Callable[[], WorkerRuntime]) -> None:
+    def __init__(self, runtime: WorkerRuntime | Callable[[], WorkerRuntime], spans: Spans | None = None) -> None:
         self._runtime = runtime
+        self._spans = spans
         self._lanes = Lanes(THREADS, EACH)
         self._turn = Turn("housekeeping", self.runtime.entropy.token(12))
         self._maintained_at: datetime | None = None
@@ -182,7 +183,11 @@ class Worker:
                 # Somebody else will have them soon; to begin now could mean to send them twice.
                 self._give_back(runtime, jobs[place:], now)
                 return
-            self._do(runtime, job, delivery)
+            if self._spans is None:
+                self._do(runtime, job, delivery)
+                continue
+            with self._spans.span(f"job {job.kind.value}", tenant=job.tenant):
+                self._do(runtime, job, delivery)
 
     def _give_back(self, runtime: WorkerRuntime, jobs: list[Job], due: datetime) -> None:
         with runtime.database.writing() as work:

@@ -36,7 +36,7 @@ from broker.core.ports import (
 from broker.core.story import Story
 from broker.core.tenant import Branding, Settings, Tenant
 from broker.core.values import ConnectionId, TenantId
-from broker.core.watching import NO_METER, Meter, Stories, count_event
+from broker.core.watching import NO_METER, Meter, Spans, Stories, count_event
 from broker.flows.accounts import Accounts
 from broker.flows.desk import Desk
 from broker.flows.guard import Guard
@@ -53,6 +53,7 @@ from broker.flows.sign_out import SignOut
 from broker.oidc.provider import Provider
 from broker.oidc.signing import Signing
 from broker.services import event_log
+from broker.tracing import traced
 
 if TYPE_CHECKING:
     from broker.services.fetcher import HttpFetcher
@@ -112,6 +113,8 @@ class Engines:
     """What the key-value store is, and what of it should be otherwise. Raises `Unavailable`."""
     close: Callable[[], None] = field(default=lambda: None)
     meter: Meter = NO_METER
+    spans: Spans | None = None
+    """None: no traces, and nothing is wrapped for them."""
 
 
 class Runtime:
@@ -153,7 +156,7 @@ class Runtime:
         self.guard = Guard(engines.throttle, engines.vault, engines.clock, devices, lambda: engines.hasher.strained)
         self.passwords = Passwords(means, self.guard)
         self.accounts = Accounts(means)
-        self.sign_in = SignIn(means, self.accounts, self.guard)
+        self.sign_in = _sign_in(means, self.accounts, self.guard, engines.spans)
         self.sign_out = SignOut(means)
         self.recovery = Recovery(means, self.guard)
         self.recovery_mail = RecoveryMail(means)
@@ -256,6 +259,14 @@ class Runtime:
         self.engines.close()
 
 
+def _sign_in(means: Means, accounts: Accounts, guard: Guard, spans: Spans | None) -> SignIn:
+    if spans is None:
+        return SignIn(means, accounts, guard)
+    from broker.flows.traced import TracedSignIn
+
+    return TracedSignIn(means, accounts, guard, spans)
+
+
 def _unchanged(
     before: Runtime, settings: Settings, engines: Engines
 ) -> dict[tuple[TenantId, ConnectionId], Connection[Any]]:
@@ -283,7 +294,10 @@ def successor(before: Runtime, settings: Settings) -> Runtime:
     if settings.egress != before.settings.egress:
         from broker.services.fetcher import HttpFetcher
 
-        if isinstance(getattr(engines.fetcher, "inner", engines.fetcher), HttpFetcher):
+        inner: Any = engines.fetcher
+        while hasattr(inner, "inner"):
+            inner = inner.inner
+        if isinstance(inner, HttpFetcher):
             engines = _with_fetcher(engines, HttpFetcher(settings.egress))
     return Runtime(settings, engines, before)
 
@@ -297,7 +311,10 @@ def _with_fetcher(engines: Engines, new: HttpFetcher) -> Engines:
         engines.close()
 
     fetcher = _measured_fetcher(new, engines.meter)
+    if engines.spans is not None:
+        from broker.services.traces import TracedFetcher
 
+        fetcher = TracedFetcher(fetcher, engines.spans)
     return replace(
         engines, fetcher=fetcher, verifier=UpstreamVerifier(fetcher, engines.clock), upstream=AuthlibClients(fetcher),
         close=close,
@@ -344,7 +361,7 @@ def config_folder(given: str | Path | None = None) -> Path:
 
 def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ, upgrade: bool = True,
                  clock: Clock | None = None, entropy: Entropy | None = None, fetcher: Fetcher | None = None,
-                 hasher: Hasher | None = None) -> Engines:  # fmt: skip
+                 hasher: Hasher | None = None, spans: Spans | None = None) -> Engines:  # fmt: skip
     """Connect to the stores and build the services. Raises `Unavailable`, `ConfigurationError`."""
     from broker.services.blocklist import OfflineBlocklist
     from broker.services.clock import SystemClock
@@ -387,7 +404,7 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
         database.close()
         release()
 
-    return Engines(
+    engines = Engines(
         clock=clock,
         entropy=entropy,
         vault=vault,
@@ -409,6 +426,7 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
         inspect=partial(_inspect, kv),
         close=close,
     )
+    return traced(engines, kv, spans, environ)
 
 
 def _inspect(kv: RedisKeyValue) -> tuple[list[str], list[str]]:

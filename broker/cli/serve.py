@@ -146,7 +146,7 @@ def work(config: Path) -> None:
         publish(live.runtime.settings)
         live.swapping = lambda runtime: publish(runtime.settings)
         live.watch()
-        Worker(lambda: live.runtime).run(stop)
+        Worker(lambda: live.runtime, live.runtime.engines.spans).run(stop)
     say_if_lost(parent, "the background worker")
 
 

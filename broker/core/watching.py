@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
@@ -95,3 +96,11 @@ def count_event(meter: Meter, event: str, facts: Mapping[str, object]) -> None:
     if found is not None and meter is not NO_METER:
         metric, labels = found
         meter.count(metric, *(one[1:] if one[0] == "=" else str(facts.get(one) or "") for one in labels))
+
+
+class Spans(Protocol):
+    """Where time goes, for a tracing system. Facts are names from tables and configurations of ours, never what came
+    with a request."""
+
+    def span(self, name: str, **facts: str) -> AbstractContextManager[Callable[[str, str], None]]:
+        """What happens in the block; more facts can be told to what it yields."""

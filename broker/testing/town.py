@@ -15,6 +15,7 @@ from flask import Flask
 from broker.app import create_app
 from broker.core.tenant import Tenant
 from broker.core.values import Actor, TenantId, User
+from broker.core.watching import Spans
 from broker.demo.relying_party import create_relying_party
 from broker.extension import Broker
 from broker.reload import Live
@@ -168,6 +169,7 @@ class Town:
     clock: FixedClock = field(default_factory=FixedClock)
     world: World = field(default_factory=World)
     closing: list[Engines] = field(default_factory=list)
+    spans: Spans | None = None
 
     def __post_init__(self) -> None:
         self.fetcher = WorldFetcher(self.world)
@@ -197,13 +199,13 @@ class Town:
         settings = below(reader.load(), prefix)
         engines = open_engines(
             settings, clock=self.clock, entropy=SeededEntropy(f"{self.seed}-{name}"), fetcher=self.fetcher,
-            hasher=Argon2Hasher(workers=1, memory_kib=8, time_cost=1),
+            hasher=Argon2Hasher(workers=1, memory_kib=8, time_cost=1), spans=self.spans,
         )  # fmt: skip
         self.closing.append(engines)
         live = Live(Runtime(settings, engines), reader, url_prefix=prefix)
         app = host_app(live) if base != host else create_app(live)
         mailbox = Mailbox(Path(settings.root) / "var" / "mail")
-        return House(base, app, live, mailbox, Worker(lambda: live.runtime))
+        return House(base, app, live, mailbox, Worker(lambda: live.runtime, self.spans))
 
     def restart(self) -> None:
         """The broker starts anew, from the configuration that lies there now."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
-_METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS"})
+METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS"})
 
 
 class Measured:
@@ -37,7 +37,7 @@ class Measured:
             return self._app(environ, started_response)
         finally:
             taken = time.perf_counter() - started
-            self._meter.observe("http", taken, route, method if method in _METHODS else OTHER, status[0])
+            self._meter.observe("http", taken, route, method if method in METHODS else OTHER, status[0])
 
     def route(self, path: str) -> str:
         """The name of a route, never what was asked for: `/callback/`, not `/callback/google`."""

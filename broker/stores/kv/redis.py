@@ -42,7 +42,7 @@ class RedisKeyValue:
     """
 
     def __init__(self, route: Route, replicas: int | None = 0) -> None:
-        self._route = route
+        self.route = route
         self.replicas = replicas
         self.spread = route.spread
         self._down_until = 0.0
@@ -100,13 +100,13 @@ class RedisKeyValue:
     def ping(self) -> None:
         """Tried once. Raises `Unavailable`."""
         try:
-            self._route.everywhere(("PING",))
+            self.route.everywhere(("PING",))
         except (RedisError, OSError) as error:
             raise _unavailable(error) from error
 
     def close(self) -> None:
         """Give the connections back; they are opened again where somebody goes on."""
-        self._route.close()
+        self.route.close()
 
     def nonce(self) -> str:
         """Unique to one operation of one process, for a script to know its caller again. Not a secret."""
@@ -129,7 +129,7 @@ class RedisKeyValue:
     def everywhere(self, *command: Part) -> dict[str, Any]:
         """A command without a key, asked once of every server that owns keys. Raises `Unavailable`."""
         try:
-            answers = self._route.everywhere(command)
+            answers = self.route.everywhere(command)
         except (RedisError, OSError) as error:
             raise _unavailable(error) from error
         for answer in answers.values():
@@ -139,11 +139,11 @@ class RedisKeyValue:
 
     def _exchange(self, commands: Sequence[Command], once: bool) -> list[Any]:
         """One round trip; a second one for scripts that the server does not know (any more)."""
-        answers = self._route.exchange(commands, once=once)
+        answers = self.route.exchange(commands, once=once)
         unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:
             spelled = [_spelled_out(commands[at]) for at in unknown]
-            for at, answer in zip(unknown, self._route.exchange(spelled, once=once), strict=True):
+            for at, answer in zip(unknown, self.route.exchange(spelled, once=once), strict=True):
                 answers[at] = answer
         for answer in answers:
             if isinstance(answer, RedisError):
