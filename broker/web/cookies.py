@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from werkzeug.http import dump_cookie, parse_cookie
+from werkzeug.http import dump_cookie
+from werkzeug.sansio.http import parse_cookie
 
 from broker.core.ports import Entropy
 
@@ -21,7 +22,10 @@ _to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def read_cookies(header: str) -> Mapping[str, str]:
-    """The cookies of a request. A name that came twice has its first value, as browsers send the closest first."""
+    """The cookies of a request. A name that came twice has its first value, as browsers send the closest first.
+
+    Any bytes are read: a neighbour below the same domain may have set a cookie that is no text.
+    """
     if '"' in header or not header.isascii():
         return parse_cookie(header.encode("latin-1", "replace").decode("utf-8", "replace"))
     found: dict[str, str] = {}

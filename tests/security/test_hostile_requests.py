@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from werkzeug.test import Client
 
 from broker.testing.town import Town
 from tests.stories.journeys import forget, open_app, type_identifier
@@ -151,3 +152,14 @@ def test_without_cookies_the_page_says_so(town: Town) -> None:
     fields = dict(page.form(field="current-password").data())
     answer = town.browser().post(f"{town.broker.base}/t/acme/login/password", fields)
     assert answer.data_code == "cookies.blocked"
+
+
+@pytest.mark.parametrize("value", ["\xff", "\xc3\xbc", "\xed\xa0\x80", '"\\377"', '"\xff', "\xe2\x82\xac"])
+@pytest.mark.parametrize("path", ["/authorize", "/account", "/link"])
+def test_a_cookie_of_a_neighbour_that_is_no_text_is_no_error(town: Town, path: str, value: str) -> None:
+    """Below the same domain, anybody who may set one could keep people from signing in."""
+    asked = {"client_id": "demo", "response_type": "code", "redirect_uri": "https://app.test/callback/acme"}
+    cookies = {"HTTP_COOKIE": f"theirs={value}; more={value}"}
+    client = Client(town.broker.app, use_cookies=False)
+    found = client.get(f"/t/acme{path}", base_url=town.broker.base, environ_overrides=cookies, query_string=asked)
+    assert found.status_code < 500
