@@ -75,6 +75,7 @@ def test_check_tells_programs_in_json(folder: Path) -> None:
         "problems": [],
         "found": {"tenants": 2, "connections": 2, "clients": 2},
         "stores": [],
+        "passwords": [],
         "warnings": [],
     }
     (folder / "broker.yaml").write_text("zork: 1\n")
