@@ -6,6 +6,7 @@ A process of its own, so that it answers also when the others do not, and costs 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,8 +20,11 @@ from prometheus_client.registry import Collector
 
 from broker import tether
 from broker.core.metrics import METRICS, PREFIX, PROCESSES, SECONDS, Metric
+from broker.services.clock import SystemClock
 from broker.services.tally import Key, total
 
+LATE = 120.0
+"""Seconds without a round of the background worker that are too many; the alert says the same."""
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _PAGE = os.sysconf("SC_PAGESIZE")
 _EDGES = (*(repr(edge) for edge in SECONDS), "+Inf")
@@ -88,13 +92,34 @@ def _open_files(pid: int) -> int:
 _PROCESS = {"processes": lambda _: 1, "resident_memory_bytes": _resident, "open_files": _open_files}
 
 
+def state(folder: Path, now: float) -> dict[str, Any]:
+    """What the processes of this machine say of themselves, `now` in seconds since 1970: who lives, when the background
+    worker did its last round, whether changed files are refused; and why it is not ready, in words."""
+    sums, living = total(folder)
+    round_at = sums.get(("worker_round_timestamp_seconds",))
+    age = None if round_at is None else max(0.0, round(now - round_at, 1))
+    reasons = []
+    if not living.get("web"):
+        reasons.append("no web process is alive")
+    if age is not None and age > LATE:
+        reasons.append(f"the background worker did its last round {age:.0f} s ago")
+    return {
+        "ready": not reasons,
+        "reasons": reasons,
+        "processes": {role: len(pids) for role, pids in living.items()},
+        "worker_round_age_seconds": age,
+        "configuration_refused": bool(sums.get(("config_refused",))),
+    }
+
+
 class Lookout(ThreadingHTTPServer):
-    """`GET /metrics` for Prometheus."""
+    """`GET /metrics` for Prometheus, `GET /readyz` for people."""
 
     daemon_threads = True
 
     def __init__(self, host: str, port: int, folder: Path) -> None:
         """Raises `OSError`."""
+        self.folder = folder
         self.registry = CollectorRegistry()
         self.registry.register(Numbers(folder))
         super().__init__((host, port), _Answers)
@@ -105,12 +130,18 @@ class _Answers(BaseHTTPRequestHandler):
     timeout = 10
 
     def do_GET(self) -> None:
-        if self.path.partition("?")[0] != "/metrics":
-            self.send_error(404)
-            return
-        body = generate_latest(self.server.registry)
-        self.send_response(200)
-        self.send_header("Content-Type", TEXT)
+        match self.path.partition("?")[0]:
+            case "/metrics":
+                self._answer(200, TEXT, generate_latest(self.server.registry))
+            case "/readyz":
+                told = state(self.server.folder, SystemClock().now().timestamp())
+                self._answer(200 if told["ready"] else 503, "application/json", json.dumps(told).encode() + b"\n")
+            case _:
+                self.send_error(404)
+
+    def _answer(self, status: int, type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

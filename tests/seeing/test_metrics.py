@@ -130,6 +130,30 @@ def test_what_processes_counted_is_summed_also_when_they_are_dead(tmp_path: Path
     assert sorted(path.name for path in tmp_path.glob("*.tally")) == [f"worker-{os.getpid()}.tally"]
 
 
+def readiness(port: int) -> tuple[int, dict[str, object]]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as refused:
+        return refused.code, json.load(refused)
+
+
+def test_the_internal_listener_says_why_it_is_not_ready(tmp_path: Path, port: int) -> None:
+    worker = Tally(tmp_path, "worker")
+    worker.level("worker_round_timestamp_seconds", 1_000_000)
+    status, told = readiness(port)
+    assert (status, told["ready"]) == (503, False)
+    assert told["reasons"][0] == "no web process is alive"
+    assert told["reasons"][1].startswith("the background worker did its last round ")
+    web = Tally(tmp_path, "web")
+    web.level("config_refused", 1)
+    worker.level("worker_round_timestamp_seconds", 100_000_000_000)
+    assert readiness(port) == (200, {
+        "ready": True, "reasons": [], "processes": {"web": 1, "worker": 1}, "worker_round_age_seconds": 0.0,
+        "configuration_refused": True,
+    })  # fmt: skip
+
+
 def test_a_gauge_of_the_dead_is_forgotten(tmp_path: Path) -> None:
     in_a_child(lambda: Tally(tmp_path, "web").level("hash_callers", 9))
     assert total(tmp_path) == ({}, {})
