@@ -245,7 +245,9 @@ class Tenant:
         kinds = {entry.id: entry.type for entry in live.connections}
         connections = tuple(entry for entry in self.connections if kinds.get(entry.id) == entry.type)
         clients = {id: client.within(live.clients[id]) for id, client in self.clients.items() if id in live.clients}
-        return replace(self, connections=connections, clients=clients, admins=live.admins, mail=live.mail)
+        # How guesses are met is never as it was: whoever guesses would keep logins from before the defence was raised.
+        rules = replace(self.rules, guard=live.rules.guard)
+        return replace(self, connections=connections, clients=clients, rules=rules, admins=live.admins, mail=live.mail)
 
 
 @dataclass(frozen=True, slots=True)

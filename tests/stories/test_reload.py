@@ -56,6 +56,16 @@ def test_a_connection_that_was_removed_signs_nobody_in(town: Town) -> None:
     assert not at_the_app(back, CAROL)
 
 
+def test_challenges_that_were_switched_on_are_asked_for_in_logins_that_began_before(town: Town) -> None:
+    """Or whoever tries passwords would keep some logins from the time before."""
+    page = type_identifier(open_app(town.browser()), "ada")
+    assert "data-challenge" not in page.html
+    assert town.broker.write(ACME.replace("{after: app}}", "{after: app}, guard: {challenge: always}}"))
+    refused = type_password(page)
+    assert "data-challenge" in refused.html
+    assert not at_the_app(refused, "ada")
+
+
 def test_a_tenant_that_was_removed_is_gone_with_its_logins(town: Town) -> None:
     page = open_app(town.browser())
     (town.broker.config / "tenants" / "acme.yaml").unlink()
