@@ -16,7 +16,7 @@ QUICK := not browser and not peer and not packaging and not crash and not deep
 NONE_IS_FINE = $(if $(ARGS),5,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-deep check static fix docs bench bench-peers dist prerequisites clean
+.PHONY: help demo test test-deep check static fix docs bench bench-growth bench-peers faults dist prerequisites clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,9 @@ dist: $(VENV)/installed.dev  ## what is shipped: wheel, sdist, and a bill of mat
 
 bench-growth: $(VENV)/installed.dev  ## a million users, a second worker, a second replica, memory, start-up: six minutes
 	$(BIN)/python benchmarks/versus.py --parts growth,crew,limits $(ARGS)
+
+faults: $(VENV)/installed.dev prerequisites  ## kills and freezes the parts of a fleet one after the other: writes the table of docs/faults.md
+	HOMEREALM_FAULTS=docs/faults.md $(BIN)/python -m pytest -q -m crash tests/faults $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/peers/node/node_modules

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from email.message import EmailMessage
@@ -47,6 +48,8 @@ MAINTENANCE = timedelta(minutes=1)
 RESETS = frozenset({MailKind.RESET, MailKind.RESET_ELSEWHERE})
 SEALING = timedelta(seconds=1)
 """How long a row of the audit log waits for its place in the chain."""
+JUMP = timedelta(seconds=30)
+"""A clock that is put right by less than this is no news."""
 KEPT = timedelta(days=30)
 """How long what is finished or expired can still be looked up."""
 
@@ -110,6 +113,7 @@ class Worker:
         self._maintained_at: datetime | None = None
         self._sealed_at: datetime | None = None
         self._noted = ""
+        self._clocks: tuple[datetime, float] | None = None
 
     @property
     def runtime(self) -> WorkerRuntime:
@@ -121,6 +125,7 @@ class Worker:
             try:
                 worked = self._batch(stop)
                 self._in_turn()
+                self._watch_the_clock()
             except Exception as error:
                 worked = 0
                 log.error("worker.failed", error=_short(error), exc_info=not isinstance(error, Unavailable))
@@ -264,6 +269,15 @@ class Worker:
         if runtime.settings.version != self._noted:
             runtime.ledger.note_configuration(Actor.worker(), runtime.settings.version)
             self._noted = runtime.settings.version
+
+    def _watch_the_clock(self) -> None:
+        """A clock that jumps explains what else is odd."""
+        now, steady = self.runtime.clock.now(), time.monotonic()
+        if self._clocks is not None:
+            jumped = (now - self._clocks[0]).total_seconds() - (steady - self._clocks[1])
+            if abs(jumped) > JUMP.total_seconds():
+                self._say("clock.stepped", seconds=round(jumped))
+        self._clocks = now, steady
 
     def _seal(self) -> None:
         """The end of the chain goes into the log as well: elsewhere, nobody who owns the database can change it."""

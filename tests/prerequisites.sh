@@ -27,6 +27,10 @@ if [ "$(id -u)" = 0 ] && ! /usr/bin/python3 -c 'import venv, ensurepip' >/dev/nu
     wanted="$wanted python3 python3-venv"
     echo "missing: Debian's python3 with venv (the operator's guide)"
 fi
+[ -e "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1" ] || {
+    wanted="$wanted libfaketime"
+    echo "missing: libfaketime (clocks that jump)"
+}
 [ -e /usr/lib/apache2/modules/mod_auth_openidc.so ] || {
     wanted="$wanted libapache2-mod-auth-openidc"
     echo "missing: mod_auth_openidc, a certified relying party"

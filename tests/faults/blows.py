@@ -7,13 +7,13 @@ import resource
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from tests.crash.processes import gone, kill_nine, tree, wait_until
-from tests.faults.fleet import Fleet, Replica
+from tests.crash.visitor import Visitor
+from tests.faults.fleet import Clock, Fleet, frozen
 
 NOTHING = "nothing; a request in flight is answered 503 or cut off, and can be repeated"
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Fault:
     """What was said, for the table."""
     answers: frozenset[int] = frozenset({503})
     """What people may be told meanwhile, besides nothing at all."""
+    lasts: Callable[[Fleet], bool] | None = None
+    """Of a fault that lasts: whether it has lasted long enough. Then health is waited for when it is over."""
 
 
 def ended(fleet: Fleet, process: str) -> bool:
@@ -64,11 +66,6 @@ def _worker(fleet: Fleet) -> Iterator[None]:
     kill_nine(victims)
     assert gone(victims)
     yield
-
-
-def again(fleet: Fleet, replica: Replica, held: contextlib.ExitStack) -> None:
-    """What an init system does with a service that ended."""
-    held.enter_context(replica.serving("--workers", "1"))
 
 
 @contextlib.contextmanager
@@ -147,25 +144,6 @@ def _disk(fleet: Fleet) -> Iterator[None]:
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-class Clock:
-    """The clock of the replicas, which a test sets (libfaketime reads the file each time)."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "offset"
-        self.step(0)
-
-    def step(self, seconds: int) -> None:
-        new = self._file.with_suffix(".new")
-        new.write_text(f"{seconds:+d}s\n")
-        new.replace(self._file)
-
-    def environment(self) -> dict[str, str]:
-        return {
-            "LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self._file), "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1",
-        }  # fmt: skip
-
-
 WEB = Fault(
     "a web process is killed", "`kill -9` of the only web process of one of two replicas", NOTHING, _web,
     lambda fleet: ended(fleet, "web process"), "`process.ended`",
@@ -201,4 +179,82 @@ DATABASE = Fault(
 DATABASE_KILLED = Fault(
     "PostgreSQL is killed", "an immediate shutdown under load, and a start with recovery", NOTHING, _postgres_killed,
     outage("database"), "`store.unavailable`, `store.back`",
+)  # fmt: skip
+
+
+# --- What lasts for a while
+
+
+def held(process: str) -> Callable[[Fleet], contextlib.AbstractContextManager[None]]:
+    """A server that the fleet uses is frozen (SIGSTOP), and thaws."""
+
+    def strike(fleet: Fleet) -> contextlib.AbstractContextManager[None]:
+        return frozen(fleet.others[process])
+
+    return strike
+
+
+def step(seconds: int) -> Callable[[Fleet], contextlib.AbstractContextManager[None]]:
+    @contextlib.contextmanager
+    def strike(fleet: Fleet) -> Iterator[None]:
+        Clock(fleet.folder).step(seconds)
+        yield
+
+    return strike
+
+
+@contextlib.contextmanager
+def _store(fleet: Fleet) -> Iterator[None]:
+    victims = fleet.replicas[0].parts("valkey-server")
+    kill_nine(victims)
+    assert gone(victims)
+    yield
+
+
+def comes_back_from_upstream(fleet: Fleet) -> bool:
+    """Somebody of the other house comes back with a code; whether they are told that it does not work now."""
+    visitor = Visitor(fleet.origin, connect=fleet.connect)
+    page = visitor.send(visitor.get("/t/acme/login"), "/login", username="carol@upstream.example")
+    for state in parse_qs(urlsplit(page.location).query).get("state", []):
+        visitor.get(f"/t/acme/callback/staff?{urlencode({'state': state, 'code': 'some code'})}")
+    return bool(fleet.events("connection.failed"))
+
+
+STORE = Fault(
+    "the embedded store is killed", "`kill -9` of the Valkey of a single node", "nothing that was answered", _store,
+    outage("key_value"), "`store.unavailable`, `store.back`",
+)  # fmt: skip
+MAIL = Fault(
+    "the mail server freezes", "SIGSTOP until a delivery was given up for now, then SIGCONT",
+    "nothing; mails come late",
+    held("mail"), lambda fleet: bool(fleet.events("job.retried")), "`job.retried`",
+    lasts=lambda fleet: bool(fleet.events("job.retried")),
+)  # fmt: skip
+UPSTREAM = Fault(
+    "an upstream provider freezes", "SIGSTOP until a sign-in there was refused, then SIGCONT",
+    "nothing; who signs in elsewhere is not hindered", held("upstream"),
+    lambda fleet: bool(fleet.events("connection.failed")), "`connection.failed`",
+    lasts=comes_back_from_upstream,
+)  # fmt: skip
+SLOW = Fault(
+    "1,000 slow clients", "half of a head or of a body from each, on both replicas", "nothing", _slow,
+    lambda fleet: True, "nothing: nobody is hindered", answers=frozenset(),
+)  # fmt: skip
+DISK = Fault(
+    "a full disk", "no file of one replica grows, neither its log nor its mails; SQLite: tests/crash",
+    "the lines of the log meanwhile", _disk, lambda fleet: bool(fleet.events("events.dropped")), "`events.dropped`",
+    lasts=lambda fleet: True,
+)  # fmt: skip
+STEPS = (
+    Fault(
+        "the clock jumps an hour ahead", "both replicas at once (libfaketime)",
+        "logins in progress, and links that an hour makes too old", step(3600),
+        lambda fleet: bool(fleet.events("clock.stepped")), "`clock.stepped`",
+        answers=frozenset({503, 400, 401, 409, 410}),
+    ),
+    Fault(
+        "the clock jumps an hour back", "both replicas at once (libfaketime)", "nothing", step(0),
+        lambda fleet: any(float(event["seconds"]) < 0 for event in fleet.events("clock.stepped")), "`clock.stepped`",
+        answers=frozenset({503, 400, 401, 409, 410}),
+    ),
 )  # fmt: skip

@@ -7,17 +7,21 @@ import http.client
 import itertools
 import json
 import os
+import platform
 import signal
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from broker.demo.sample import Person, fill
 from broker.testing.mailbox import Mailbox
 from tests.crash.processes import like, tree
 from tests.kv_servers import Process, processes, until, watched
 from tests.postgresql import Postgres
-from tests.servers import Homerealm, answers, free_port, program, running, short_folder
+from tests.servers import Homerealm, answers, free_port, listens, program, running, short_folder
 
 BROKER = """\
 base_url: http://localhost:{port}
@@ -41,6 +45,7 @@ clients:
     grant_types: [authorization_code, refresh_token]
 """
 PEOPLE = 40
+FAKETIME = Path(f"/usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketime.so.1")
 
 
 @dataclass
@@ -87,6 +92,8 @@ class Fleet:
     replicas: list[Replica]
     postgres: Postgres
     redis: Process | None
+    others: dict[str, int] = field(default_factory=dict)
+    """Processes that it talks to besides."""
     turns: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -143,27 +150,73 @@ def fleet(
     postgres: Postgres,
     *,
     sentinel: bool = False,
-    environment: Mapping[str, str] | None = None,
-    transport: str = "",
-    tenant: str = TENANT,
+    alone: bool = False,
+    timed: bool = False,
+    outside: bool = False,
     people: int = PEOPLE,
 ) -> Iterator[Fleet]:
-    """Two replicas that serve. `sentinel`: Redis is a primary with a replica under a Sentinel."""
+    """Two replicas that serve. `sentinel`: Redis is a primary with a replica under a Sentinel. `alone`: a single node
+    on the embedded store. `timed`: a file sets the clock. `outside`: a mail server and an upstream provider are there.
+    """
     with short_folder() as folder, contextlib.ExitStack() as held:
-        redis, key_value = held.enter_context(_redis(sentinel))
+        environment = Clock(folder).environment() if timed else {}
+        others, tenant, transport = held.enter_context(_outside(folder)) if outside else ({}, TENANT, "")
+        redis, key_value = (None, "embedded") if alone else held.enter_context(_redis(sentinel))
         port, database = free_port(), postgres.database(postgres.ready(), lasting=True)
         settings = BROKER.replace("SHARED", str(folder)).replace("TRANSPORT", transport or f"maildir:{folder}/mail")
         replicas = []
-        for name in ("one", "two"):
+        for name in ("one",) if alone else ("one", "two"):
             (folder / name).mkdir()
             replica = Replica(folder / name, port, database, key_value, listens_on=free_port())
-            replica.environment = dict(environment or {})
+            replica.environment = environment
             replica.configure({"acme": tenant}, settings)
             replicas.append(replica)
         fill(replicas[0].config, tuple(person(number) for number in range(people)), os.environ)
         for replica in replicas:
             held.enter_context(replica.serving("--workers", "1"))
-        yield Fleet(folder, port, replicas, postgres, redis)
+        yield Fleet(folder, port, replicas, postgres, redis, others)
+
+
+@contextlib.contextmanager
+def _outside(folder: Path) -> Iterator[tuple[dict[str, int], str, str]]:
+    """Their processes, a tenant that uses the provider, and where mails go."""
+    mail, upstream = free_port(), free_port()
+    smtp = [sys.executable, "-m", "aiosmtpd", "-n", "-l", f"127.0.0.1:{mail}", "-c", "aiosmtpd.handlers.Mailbox",
+            folder / "mail"]  # fmt: skip
+    provider = [sys.executable, Path(__file__).with_name("upstream.py"), str(upstream)]
+    with (
+        running(smtp, lambda: listens(mail), log=folder / "mail.log") as one,
+        running(provider, lambda: listens(upstream), log=folder / "upstream.log") as two,
+    ):
+        connection = (
+            f"  - {{id: staff, type: oidc, title: Staff, issuer: 'http://127.0.0.1:{upstream}', client_id: us,\n"
+            "     client_secret: s3cret-of-staff, domains: [upstream.example]}\nclients:"
+        )
+        tenant = TENANT.replace("clients:", connection)
+        yield {"mail": one.pid, "upstream": two.pid}, tenant, f"smtp://127.0.0.1:{mail}?tls=none"
+
+
+class Clock:
+    """The clock of the replicas, which a test sets (libfaketime reads the file each time)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "offset"
+        if not self._file.exists():
+            self.step(0)
+
+    def step(self, seconds: int) -> None:
+        """So far away from the true time, from now on."""
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{seconds:+d}s\n")
+        new.replace(self._file)
+
+    def environment(self) -> dict[str, str]:
+        if not FAKETIME.exists():
+            pytest.skip("libfaketime is not installed")
+        return {
+            "LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self._file), "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1",
+        }  # fmt: skip
 
 
 @contextlib.contextmanager

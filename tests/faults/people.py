@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -43,6 +44,10 @@ class App:
     """A relying party, and somebody who signs in to it."""
 
     fleet: Fleet
+    passwords: dict[int, set[str]] = field(default_factory=dict)
+    """What may work now, by person. One: it was answered. Two: the answer was lost."""
+    onlookers: Iterator[int] = field(default_factory=lambda: iter(range(39, 24, -1)))
+    """Who looks whether it is well: somebody else each time, since a second link within a minute is not sent."""
 
     def visitor(self) -> Visitor:
         return Visitor(self.fleet.origin, connect=self.fleet.connect)
@@ -131,12 +136,12 @@ class Crowd:
     app: App
     size: int = 2
     pause: float = 0.05
+    resets_every: int = 4
+    """A reset for so many logins; a person gets five mails an hour."""
     troubles: list[Trouble] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     asked: Counter[int] = field(default_factory=Counter)
     """How often a link was asked for, and that was answered, by person."""
-    passwords: dict[int, set[str]] = field(default_factory=dict)
-    """What may work now. One: it was answered. Two: the answer was lost."""
     twice: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Crowd:
@@ -166,7 +171,7 @@ class Crowd:
             turn += 1
             for name, step in (("login", self._sign_in), ("reset", self._reset)):
                 try:
-                    if name == "login" or turn % 4 == 1:
+                    if name == "login" or turn % self.resets_every == 1:
                         step(number)
                         self.done[name] += 1
                 except Unexpected as error:
@@ -195,17 +200,17 @@ class Crowd:
 
     def _password(self, number: int) -> str:
         """The one that works; found out when that is not known."""
-        known = self.passwords.setdefault(number, {PASSWORD})
+        known = self.app.passwords.setdefault(number, {PASSWORD})
         if len(known) > 1:
             self.settle(number)
-        (password,) = self.passwords[number]
+        (password,) = self.app.passwords[number]
         return password
 
     def settle(self, number: int) -> None:
         """Exactly one of those that may work does. Raises `AssertionError`, `Unexpected`, `OSError`."""
-        works = [password for password in sorted(self.passwords[number]) if self._works(number, password)]
-        assert len(works) == 1, f"of {len(self.passwords[number])} passwords {len(works)} work for person {number}"
-        self.passwords[number] = set(works)
+        works = [password for password in sorted(self.app.passwords[number]) if self._works(number, password)]
+        assert len(works) == 1, f"of {len(self.app.passwords[number])} passwords {len(works)} work for person {number}"
+        self.app.passwords[number] = set(works)
 
     def _works(self, number: int, password: str) -> bool:
         try:
@@ -235,24 +240,24 @@ class Crowd:
         try:
             page = send(visitor, form, "/reset", password=new)
         except OSError:
-            self.passwords[number] = {old, new}
+            self.app.passwords[number] = {old, new}
             raise
         if page.page not in ("reset-done", "login"):
             if page.status >= 500:
-                self.passwords[number] = {old, new}
+                self.app.passwords[number] = {old, new}
             raise Unexpected("reset", page.status, page.text)
-        self.passwords[number] = {new}
+        self.app.passwords[number] = {new}
         other = self.app.visitor()
         other.cookies = dict(visitor.cookies)
         again = send(other, form, "/reset", password=f"{new} again")
         if again.page in ("reset-done", "login") and again.status < 400:
             self.twice.append(link)
-            self.passwords[number].add(f"{new} again")
+            self.app.passwords[number].add(f"{new} again")
 
     def check_the_books(self) -> None:
         """Nothing that was answered is lost, nothing worked twice. Raises `AssertionError`."""
         assert not self.twice, "a link worked twice"
-        for number in list(self.passwords):
+        for number in list(self.app.passwords):
             self.settle(number)
         mails = self.app.fleet.mailbox
         for number, times in self.asked.items():

@@ -19,8 +19,6 @@ from tests.postgresql import Postgres
 pytestmark = pytest.mark.crash
 BOUND = 10.0
 """Seconds within which a fleet recovers without a hand (issue 4)."""
-LAST = 39
-"""The person who looks whether it is well."""
 
 
 @pytest.mark.parametrize(
@@ -30,21 +28,51 @@ LAST = 39
 )
 def test_a_fleet_recovers_by_itself_and_loses_nothing(fault: Fault, postgres: Postgres) -> None:
     with fleet(postgres) as two:
-        story(fault, two)
+        story(fault, App(two))
 
 
 def test_a_fleet_recovers_when_the_primary_is_killed(postgres: Postgres) -> None:
     with fleet(postgres, sentinel=True) as two:
-        story(blows.PRIMARY, two)
+        story(blows.PRIMARY, App(two))
 
 
-def story(fault: Fault, two: Fleet) -> None:
-    app = App(two)
+def test_a_single_node_recovers_when_its_store_is_killed(postgres: Postgres) -> None:
+    with fleet(postgres, alone=True) as one:
+        story(blows.STORE, App(one))
+
+
+def test_what_freezes_outside_and_who_is_slow_hinders_nobody(postgres: Postgres) -> None:
+    with fleet(postgres, outside=True) as two:
+        app = App(two)
+        story(blows.UPSTREAM, app)
+        story(blows.MAIL, app)
+    with fleet(postgres) as two:
+        app = App(two)
+        story(blows.SLOW, app)
+        story(blows.DISK, app)
+
+
+def test_the_clock_jumps(postgres: Postgres) -> None:
+    with fleet(postgres, timed=True) as two:
+        app = App(two)
+        for fault in blows.STEPS:
+            story(fault, app)
+
+
+def story(fault: Fault, app: App) -> None:
+    two = app.fleet
     with Crowd(app) as crowd:
         wait_until(lambda: crowd.done["login"] >= 3, "people use it")
         assert not crowd.troubles, crowd.troubles
         began = time.monotonic()
         with fault.strike(two):
+            struck = time.monotonic()
+            if fault.lasts is None:
+                healthy(app)
+                seconds = time.monotonic() - struck
+            else:
+                while_it_lasts(fault, two, crowd)
+        if fault.lasts is not None:
             struck = time.monotonic()
             healthy(app)
             seconds = time.monotonic() - struck
@@ -59,21 +87,31 @@ def story(fault: Fault, two: Fleet) -> None:
     note(Row(fault.title, fault.done, seconds, fault.lost, fault.event))
 
 
+def while_it_lasts(fault: Fault, two: Fleet, crowd: Crowd) -> None:
+    """People who do not need what failed are not hindered."""
+    App(two).forget(0)
+    before = crowd.done["login"]
+    wait_until(lambda: crowd.done["login"] >= before + 3, "people sign in")
+    wait_until(lambda: fault.lasts is None or fault.lasts(two), "it shows")
+
+
 def came(two: Fleet, crowd: Crowd) -> bool:
     return all(len(two.mailbox.to(person(number).email, "reset")) >= times for number, times in crowd.asked.items())
 
 
-def healthy(app: App) -> None:
+def healthy(app: App, *, mails: bool = True) -> None:
     """Every replica that runs signs people in and refreshes, and a link that is asked for now comes by mail."""
-    deadline = time.monotonic() + BOUND
+    deadline, onlooker = time.monotonic() + BOUND, next(app.onlookers)
     for replica in app.fleet.replicas:
         if replica.process is not None and replica.process.poll() is None:
             alone = App(replace(app.fleet, replicas=[replica]))
-            at_last(lambda alone=alone: alone.journey(LAST), deadline)
-    before = len(app.fleet.mailbox.to(person(LAST).email, "reset"))
-    at_last(lambda: app.forget(LAST), deadline)
+            at_last(lambda alone=alone: alone.journey(onlooker), deadline)
+    if not mails:
+        return
+    before = len(app.fleet.mailbox.to(person(onlooker).email, "reset"))
+    at_last(lambda: app.forget(onlooker), deadline)
     wait_until(
-        lambda: len(app.fleet.mailbox.to(person(LAST).email, "reset")) > before, "the mail",
+        lambda: len(app.fleet.mailbox.to(person(onlooker).email, "reset")) > before, "the mail",
         max(0.0, deadline - time.monotonic()),
     )  # fmt: skip
 
