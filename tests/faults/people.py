@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import itertools
 import json
 import threading
 import time
@@ -46,7 +47,7 @@ class App:
     fleet: Fleet
     passwords: dict[int, set[str]] = field(default_factory=dict)
     """What may work now, by person. One: it was answered. Two: the answer was lost."""
-    onlookers: Iterator[int] = field(default_factory=lambda: iter(range(39, 24, -1)))
+    onlookers: Iterator[int] = field(default_factory=lambda: itertools.cycle(range(39, 24, -1)))
     """Who looks whether it is well: somebody else each time, since a second link within a minute is not sent."""
 
     def visitor(self) -> Visitor:
