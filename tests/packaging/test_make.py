@@ -17,7 +17,9 @@ def test_make_alone_lists_what_it_can_do() -> None:
     assert done.returncode == 0, done.stderr
     listed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("make ")]
     benchmarks = ["bench", "bench-peers", "bench-growth"]
-    assert sorted(listed) == sorted(["help", "demo", "test", "test-deep", "check", "fix", "docs", "dist", *benchmarks])
+    assert sorted(listed) == sorted(
+        ["help", "demo", "test", "test-deep", "check", "fix", "docs", "dist", "faults", *benchmarks]
+    )
     assert listed[0] == "help"
 
 
