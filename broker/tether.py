@@ -14,6 +14,10 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import threading
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -34,6 +38,28 @@ def tie(parent: int, name: str = "") -> bool:
         if name:
             prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
     return os.getppid() == parent
+
+
+def asked_to_end() -> threading.Event:
+    """Set when this process gets SIGTERM or SIGINT. To be called in the main thread.
+
+    A handler runs in the middle of the main thread, which may just be waiting for the event and hold its lock: setting
+    it there would wait for ever. To put into a SimpleQueue is allowed at any moment, says its documentation.
+    """
+    import threading
+    from queue import SimpleQueue
+
+    told: SimpleQueue[int] = SimpleQueue()
+    ended = threading.Event()
+
+    def wait() -> None:
+        told.get()
+        ended.set()
+
+    threading.Thread(target=wait, name="asked to end", daemon=True).start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: told.put(number))
+    return ended
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -7,11 +7,9 @@ import gc
 import http.client
 import importlib
 import os
-import signal
 import socket
 import sys
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +23,7 @@ from broker.cli.options import config_option
 from broker.core.errors import BrokerError, ConfigurationError
 from broker.first_process import work_in_a_child
 from broker.supervisor import Child, Process, StartFailed, Supervisor
+from broker.tether import asked_to_end
 
 if TYPE_CHECKING:
     from broker.core.tenant import Settings
@@ -138,9 +137,7 @@ def work(config: Path) -> None:
     os.environ[ROLE] = "worker"
     event_log.configure()
     parent = os.getppid()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = asked_to_end()
     with closing(Live.open(config)) as live:
         # For `homerealm config diff`: this process has nothing more urgent to do, and there is one of it.
         publish(live.runtime.settings)

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import shutil
-import signal
 import socket
 import stat
 import subprocess
@@ -26,7 +25,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from broker.core.errors import ConfigurationError
-from broker.tether import tethered
+from broker.tether import asked_to_end, tethered
 
 START_SECONDS = 15.0
 STOP_SECONDS = 5.0
@@ -287,9 +286,7 @@ def keep_one(folder: Path, address: int | None = None) -> None:
     Its address is written into the file descriptor `address`, which is closed then. What is wrong with the folder is
     said on standard error. Raises `SystemExit`.
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = asked_to_end()
     store = EmbeddedValkey(folder)
     try:
         url = store.start()
