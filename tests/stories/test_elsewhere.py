@@ -174,15 +174,16 @@ ISSUER = "https%3A%2F%2Fcontoso.test%2Ft%2Fcontoso"
     ],
 )
 def test_a_provider_that_signs_nobody_in_leads_back_to_a_login_that_still_works(
-    town: Town, capsys: pytest.CaptureFixture[str], answer: dict[str, str], words: str
+    town: Town, caplog: pytest.LogCaptureFixture, answer: dict[str, str], words: str
 ) -> None:
     """Also RFC 9207: an answer of another issuer, or of none, is nobody's."""
+    caplog.set_level("INFO")
     browser = town.browser()
     page = back_with(town, browser, **answer)
     assert page.data_page == "login"
     assert words in page.text
     reference = page.text.partition("Reference for support:")[2].split()[0]
-    assert reference in capsys.readouterr().out, "the reference on the page is the one in the log"
+    assert reference in caplog.text, "the reference on the page is the one in the log"
     assert at_the_app(type_password(type_identifier(page, "ada")), "ada@acme.test")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,7 +115,9 @@ def test_a_broken_file_is_refused_with_its_place_and_what_runs_goes_on(town: Tow
 def test_what_only_a_restart_can_change_is_refused_with_its_place(town: Town) -> None:
     before = town.broker.runtime
     text = (town.broker.config / "broker.yaml").read_text()
-    assert not town.broker.write(text.replace("var/broker.db", "var/other.db"), "broker.yaml")
+    other = re.sub("(?m)^database: .*$", "database: sqlite:///var/other.db", text)
+    assert other != text
+    assert not town.broker.write(other, "broker.yaml")
     (line,) = town.broker.live.refused
     assert "broker.yaml:2:1: database: changed, which needs a restart" in line
     assert town.broker.runtime is before

@@ -322,7 +322,7 @@ def test_other_addresses_go_to_the_app(place: Place) -> None:
 
 
 def test_a_mistake_of_ours_is_500_with_a_reference_that_the_log_knows(
-    place: Place, capfd: pytest.CaptureFixture[str]
+    place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert place.ask(Row("GET /jwks", OK, {}, ""))[0] == OK
     url = place.town.broker.runtime.settings.database.replace("postgresql:", "postgresql+psycopg:")
@@ -334,9 +334,8 @@ def test_a_mistake_of_ours_is_500_with_a_reference_that_the_log_knows(
     answer = place.ask(Row("POST /token", "", {}, "", CC, DEMO))
     body = '{"error": "server_error", "error_description": "internal (reference ...)"}'
     assert answer == ("500 INTERNAL SERVER ERROR", REFUSED | ORIGIN, body)
-    logged = "".join(capfd.readouterr())
-    assert "not a sealed value" in logged
-    assert re.search(r"\b[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{2}\b", logged)
+    assert "not a sealed value" in caplog.text
+    assert re.search(r"\b[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{2}\b", caplog.text)
 
 
 def test_a_store_that_is_gone_is_503_and_says_when_to_come_back(
