@@ -85,19 +85,25 @@ class Redemption:
         with self.means.database.reading() as work:
             current = work.users.hash_of(user.id)
         hash = self.passwords.prepare(tenant, user, password, current)
-        with self.means.database.writing() as work:
-            proof = work.tickets.redeem(secret, purpose, tenant.directory, user.epoch, now)
-            fresh = work.users.get(user.id)
-            if proof is None or fresh is None or fresh.blocked or fresh.email != proof.ticket.address:
-                # Raised inside the transaction: whatever redeem did is rolled back with it.
-                raise LinkRefused(self.open(tenant, secret, purpose))
-            written = self.passwords.write(work, tenant, fresh, hash, proof, Actor.user(user.id), how=how)
-            if purpose in _PROVES_ADDRESS and not written.email_verified:
-                written = work.users.update(user.id, lambda one: replace(one, email_verified=True))
-                work.audit.write(Event(now, tenant.directory, Actor.user(user.id), Action.EMAIL_VERIFIED, user.id, {},
-                                       how.reference))  # fmt: skip
-            done = Action.LOGIN_LINK_USED if purpose is Purpose.SIGN_IN_ONCE else Action.RESET_DONE
-            work.audit.write(Event(now, tenant.directory, Actor.user(user.id), done, user.id, {}, how.reference))
+        try:
+            with self.means.database.writing() as work:
+                proof = work.tickets.redeem(secret, purpose, tenant.directory, user.epoch, now)
+                fresh = work.users.get(user.id)
+                if proof is None or fresh is None or fresh.blocked or fresh.email != proof.ticket.address:
+                    # Raised inside the transaction: whatever redeem did is rolled back with it.
+                    raise _NotThisOne
+                written = self.passwords.write(work, tenant, fresh, hash, proof, Actor.user(user.id), how=how)
+                if purpose in _PROVES_ADDRESS and not written.email_verified:
+                    written = work.users.update(user.id, lambda one: replace(one, email_verified=True))
+                    verified = Action.EMAIL_VERIFIED
+                    work.audit.write(
+                        Event(now, tenant.directory, Actor.user(user.id), verified, user.id, {}, how.reference)
+                    )
+                done = Action.LOGIN_LINK_USED if purpose is Purpose.SIGN_IN_ONCE else Action.RESET_DONE
+                work.audit.write(Event(now, tenant.directory, Actor.user(user.id), done, user.id, {}, how.reference))
+        except _NotThisOne:
+            # Only now is the connection given back: when all that there are wait for another one, nobody gets on.
+            raise LinkRefused(self.open(tenant, secret, purpose)) from None
         return self._what_follows(tenant, written, proof.ticket, browser)
 
     def _what_follows(self, tenant: Tenant, user: User, ticket: Ticket, browser: str | None) -> Redeemed:
@@ -118,6 +124,10 @@ class Redemption:
         after = AfterReset.SIGNED_IN if ticket.purpose is Purpose.SIGN_IN_ONCE else tenant.rules.reset.after
         client = tenant.clients.get(ticket.client) if ticket.client else None
         return Redeemed(user, ticket, identity, after, client, waiting)
+
+
+class _NotThisOne(Exception):
+    """The link is good for nothing any more. Takes back what its unit of work did."""
 
 
 _PROVES_ADDRESS = frozenset({Purpose.RESET, Purpose.VERIFY_EMAIL, Purpose.INVITE})
