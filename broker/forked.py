@@ -76,8 +76,9 @@ def _run(name: str, begin: Callable[[], None], parent: int) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         nowhere = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nowhere, 0)
-        os.close(nowhere)
+        if nowhere:  # it is 0 already where the operator closed that
+            os.dup2(nowhere, 0)
+            os.close(nowhere)
         if tether.tie(parent, name):
             begin()
         status = 0

@@ -6,6 +6,7 @@ The configuration folder comes from `HOMEREALM_CONFIG`, the address of a supervi
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import resource
@@ -46,8 +47,11 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError:
         listener.close()
         raise
-    listener.set_inheritable(True)
-    return listener
+    # Not a descriptor below 3, which it gets where the operator closed one of them: each child makes those its own.
+    placed = socket.socket(fileno=fcntl.fcntl(listener, fcntl.F_DUPFD, 3))
+    listener.close()
+    placed.set_inheritable(True)
+    return placed
 
 
 def let_nobody_in(listener: socket.socket) -> None:

@@ -55,7 +55,7 @@ class Accounts:
         if not getattr(entry.settings, "sign_up", True):
             raise ConnectionFailed(code="connection.unknown_user")
         now = self.means.clock.now()
-        user = self._with_claims(User(UserId(self.means.entropy.token(15)), tenant.directory, now, now), identity)
+        user = self._with_claims(User(self.means.user_id(), tenant.directory, now, now), identity)
         with self.means.database.writing() as work:
             # Somebody's two first sign-ins at once: the second one finds what the first one made.
             if found := work.users.find_by_identity(tenant.directory, entry.id, identity.issuer, identity.subject):
@@ -161,7 +161,7 @@ class Accounts:
             if held is not None and self._abandoned(tenant, held.user):
                 work.users.delete(held.user.id)
         user = User(
-            UserId(self.means.entropy.token(15)), tenant.directory, now, now, connection=entry.id,
+            self.means.user_id(), tenant.directory, now, now, connection=entry.id,
             username=facts["username"] or None, email=facts["email"],
             profile={"name": facts["name"]} if facts["name"] else {},
         )  # fmt: skip

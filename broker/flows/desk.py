@@ -111,7 +111,7 @@ class Desk:
         if not any({"email": email, "username": username}.get(kind) for kind in kinds):
             raise NotPossible(" or ".join(kinds), code="user.no_identifier")
         user = User(
-            UserId(self.means.entropy.token(15)), tenant.directory, now, now, connection=entry.id, username=username,
+            self.means.user_id(), tenant.directory, now, now, connection=entry.id, username=username,
             email=email, email_verified=email is not None, profile={"name": name} if name else {},
         )  # fmt: skip
         hash = self.passwords.prepare(tenant, user, password, None) if password else None

@@ -22,7 +22,7 @@ from broker.core.ports import (
     Vault,
 )
 from broker.core.tenant import Tenant
-from broker.core.values import ConnectionId, TenantId
+from broker.core.values import ConnectionId, TenantId, UserId
 
 AnyConnection = Connection[Any]
 
@@ -51,3 +51,9 @@ class Means:
         if connection is None:
             raise NotFound(code="connection.unknown")
         return connection
+
+    def user_id(self) -> UserId:
+        """A new one: 120 bits. None begins with a dash, which commands would take for an option."""
+        while (id := self.entropy.token(15)).startswith("-"):
+            pass
+        return UserId(id)
