@@ -88,6 +88,7 @@ def test_exactly_one_of_old_and_new_password_works_and_no_mail_is_lost_or_sent_t
     with server.serving("--workers", "1"):
         settle(server, unsettled, changed, moments)
         wait_until(lambda: nothing_waits(server), "the outbox is empty")
+        came_true_later(server, changed)
     print(f"{sum(changed.values())} of {len(changed)} were changed; the write is {moments.boundary * 1000:.0f} ms in")
     assert len(changed) == ROUNDS + 1
     assert set(changed.values()) == {True, False}, "both happened"
@@ -106,6 +107,16 @@ def settle(
     while unsettled:
         person, reset = unsettled.pop()
         changed[person.email] = what_works(server, person, reset, moments)
+
+
+def came_true_later(server: Homerealm, changed: dict[str, bool]) -> None:
+    """A commit whose process was killed in its last millisecond may become visible when the database is next opened
+    by nobody else: SQLite has written it down, and recovers its log only then. It was answered to nobody; what counts is
+    what is true at the end."""
+    for address in [address for address, new in changed.items() if not new]:
+        works = [signs_in(server.origin, "acme", address, password) for password in (OLD, NEW)]
+        assert sorted(works) == [False, True], f"old and new of {address}, at the end: {works}"
+        changed[address] = works[1]
 
 
 class Moments:

@@ -172,13 +172,15 @@ EMPTIED = Fault(
     "every session and login in progress; throttles start strict", _redis_restarts, outage("key_value"),
     "`store.unavailable`, `store.back`", answers=frozenset({503, 400, 401, 409}),
 )  # fmt: skip
+# 429: an attempt is counted before the password is looked at. One that the outage cut off stays counted, so whoever
+# tried again and again meanwhile waits a second or two.
 DATABASE = Fault(
     "PostgreSQL is restarted", "a fast shutdown under load, and a start", NOTHING, _postgres, outage("database"),
-    "`store.unavailable`, `store.back`",
+    "`store.unavailable`, `store.back`", answers=frozenset({503, 429}),
 )  # fmt: skip
 DATABASE_KILLED = Fault(
     "PostgreSQL is killed", "an immediate shutdown under load, and a start with recovery", NOTHING, _postgres_killed,
-    outage("database"), "`store.unavailable`, `store.back`",
+    outage("database"), "`store.unavailable`, `store.back`", answers=frozenset({503, 429}),
 )  # fmt: skip
 
 
