@@ -110,9 +110,9 @@ def settle(
 
 
 def came_true_later(server: Homerealm, changed: dict[str, bool]) -> None:
-    """A commit whose process was killed in its last millisecond may become visible when the database is next opened
-    by nobody else: SQLite has written it down, and recovers its log only then. It was answered to nobody; what counts is
-    what is true at the end."""
+    """A commit whose process was killed in its last millisecond may become visible later: SQLite has it in its log,
+    and reads that again when nobody else has the database open. Nobody was answered; what counts is what is true at
+    the end."""
     for address in [address for address, new in changed.items() if not new]:
         works = [signs_in(server.origin, "acme", address, password) for password in (OLD, NEW)]
         assert sorted(works) == [False, True], f"old and new of {address}, at the end: {works}"
