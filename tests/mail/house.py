@@ -70,7 +70,9 @@ class House:
     def __init__(self, folder: Path, transport: str, database: str | None = None) -> None:
         self.folder = folder
         self.clock = FixedClock()
-        self.database = SqlDatabase(database or f"sqlite:///{folder}/db.sqlite", self.clock, SeededEntropy(1), VAULT)
+        self.place = database or f"sqlite:///{folder}/db.sqlite"
+        """The address of the database, for other processes."""
+        self.database = SqlDatabase(self.place, self.clock, SeededEntropy(1), VAULT)
         self.database.upgrade()
         self.ledger = Ledger(self.database, self.clock, VAULT)
         self.settings = settings(folder, transport)
