@@ -18,14 +18,13 @@ from broker.reload import Live
 from broker.web.assets import Asset, Assets
 from broker.web.drawn import Pieces
 from broker.web.lane import Lane
-from broker.web.measured import Measured, routes
+from broker.web.measured import Measured, Routes, routes
 from broker.web.pages import Chrome, LoginPage, Page, PasswordPage
 from broker.web.protocol import Protocol
 from broker.web.render import Renderer
+from broker.web.reply import Environ, WsgiApp
 from broker.web.visit import EXTENSION, RUNTIME
 from broker.wiring import Runtime
-
-WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 @dataclass(frozen=True)
@@ -79,16 +78,16 @@ class Broker:
         front = OwnHosts(Protocol(lane, self, self.url_prefix), self)
         meter = self.runtime.meter
         known = routes(app, self.url_prefix)
-        measured = front if meter is NO_METER else Measured(front, meter, known, self.url_prefix)
+        measured = front if meter is NO_METER else Measured(front, meter, known)
         app.wsgi_app = self._traced(measured, known)  # type: ignore[method-assign,assignment]
 
-    def _traced(self, app: WsgiApp, known: Mapping[str, str]) -> WsgiApp:
+    def _traced(self, app: WsgiApp, known: Routes) -> WsgiApp:
         spans = self.runtime.engines.spans
         if spans is None:
             return app
         from broker.web.traced import Traced
 
-        return Traced(app, spans, known, self.url_prefix)
+        return Traced(app, spans, known)
 
     def _leave_our_forms_alone(self, app: Flask) -> Callable[[], None]:
         """A CSRFProtect of the host app would refuse our forms, which carry a token of their own (ARCHITECTURE 4).
@@ -169,7 +168,7 @@ class OwnHosts:
         self.broker = broker
         self.at_the_root = tuple(f"{broker.url_prefix}{path}" for path in _AT_THE_ROOT)
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         front = self.broker.front
         found = front.hosts.get(environ.get("HTTP_HOST", ""))
         path = environ.get("PATH_INFO", "")

@@ -15,11 +15,10 @@ from flask import Blueprint, Flask, request_finished, request_started
 
 from broker.core.errors import Misdirected, NotFound
 from broker.web.parameters import Pairs, form_of
-from broker.web.reply import AnyReply
+from broker.web.reply import AnyReply, Environ, WsgiApp
 from broker.web.visit import FAILED, House, Visit, arrive, visit
 
 View = Callable[[Visit], AnyReply]
-WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 VIEWS: dict[tuple[str, str], View] = {}
 """By method and path below the tenant."""
@@ -47,7 +46,7 @@ class Lane:
         self._ours = ours
         """The hooks that we have put into the app ourselves; they mean nothing to our own pages."""
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         place, path = self._place, environ.get("PATH_INFO", "")
         if not path.startswith(place) or environ.get("SCRIPT_NAME"):
             return self._long_way(environ, start_response)

@@ -3,50 +3,59 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from broker.core.metrics import OTHER
 from broker.core.watching import Meter
 from broker.web.protocol import ENDPOINTS
+from broker.web.reply import Environ, WsgiApp
 
 if TYPE_CHECKING:
     from flask import Flask
 
-WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS"})
+
+
+class Routes:
+    """The names of requests: what is counted, and what a trace shows, and never what was asked for."""
+
+    def __init__(self, known: Mapping[str, str], prefix: str) -> None:
+        """`known`: see `routes`."""
+        self._known = known
+        self._below = f"{prefix}/t/"
+
+    def of(self, environ: Environ) -> tuple[str, str]:
+        """Method and route of a request: `/callback/`, not `/callback/google`."""
+        method, path = environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", "")
+        if path.startswith(self._below):
+            path = "/" + path[len(self._below) :].partition("/")[2]
+        route = self._known.get(path) or self._known.get(path[: path.find("/", 1) + 1]) or OTHER
+        return method if method in METHODS else OTHER, route
 
 
 class Measured:
     """A WSGI app in front of all others."""
 
-    def __init__(self, app: WsgiApp, meter: Meter, known: Mapping[str, str], prefix: str) -> None:
-        self._app, self._meter, self._known = app, meter, known
-        self._below = f"{prefix}/t/"
+    def __init__(self, app: WsgiApp, meter: Meter, routes: Routes) -> None:
+        self._app, self._meter, self._routes = app, meter, routes
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         started, status = time.perf_counter(), ["5xx"]
 
         def started_response(line: str, *rest: Any) -> Any:
             status[0] = f"{line[0]}xx"
             return start_response(line, *rest)
 
-        method = environ.get("REQUEST_METHOD", "")
-        route = self.route(environ.get("PATH_INFO", ""))
+        method, route = self._routes.of(environ)
         try:
             return self._app(environ, started_response)
         finally:
             taken = time.perf_counter() - started
-            self._meter.observe("http", taken, route, method if method in METHODS else OTHER, status[0])
-
-    def route(self, path: str) -> str:
-        """The name of a route, never what was asked for: `/callback/`, not `/callback/google`."""
-        if path.startswith(self._below):
-            path = "/" + path[len(self._below) :].partition("/")[2]
-        return self._known.get(path) or self._known.get(path[: path.find("/", 1) + 1]) or OTHER
+            self._meter.observe("http", taken, route, method, status[0])
 
 
-def routes(app: Flask, prefix: str) -> Mapping[str, str]:
+def routes(app: Flask, prefix: str) -> Routes:
     """The addresses that there are, without their tenant; where a rule has a variable part, its beginning."""
     found = {f"/{name}": f"/{name}" for name in ENDPOINTS}
     for rule in app.url_map.iter_rules():
@@ -54,4 +63,4 @@ def routes(app: Flask, prefix: str) -> Mapping[str, str]:
             path = rule.rule.removeprefix(prefix).removeprefix("/t/<tenant>")
             fixed = path.partition("<")[0]
             found[fixed] = fixed
-    return found
+    return Routes(found, prefix)

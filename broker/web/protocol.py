@@ -11,9 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import get_host
@@ -23,13 +21,12 @@ from broker.core.tenant import Tenant
 from broker.core.values import TenantId
 from broker.oidc.provider import Answer, Provider, Request
 from broker.web.parameters import form_of, query_of
-from broker.web.visit import House, Visit
+from broker.web.reply import HTML, Environ, Reply, WsgiApp
+from broker.web.visit import House, Visit, place_of
 
 if TYPE_CHECKING:
     from broker.wiring import Runtime
 
-Environ = dict[str, Any]
-WsgiApp = Callable[[Environ, Any], Iterable[bytes]]
 Headers = list[tuple[str, str]]
 
 _JSON = ("Content-Type", "application/json")
@@ -44,14 +41,6 @@ _PREFLIGHT = [
 ]
 _RETRY_SECONDS = 5
 _compact = json.JSONEncoder(separators=(",", ":")).encode
-
-
-class Reply(NamedTuple):
-    """A whole HTTP response."""
-
-    status: int
-    headers: Headers
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +88,7 @@ class Protocol:
         reply = self.answer(environ)
         if reply is None:
             return self.app(environ, start_response)
-        start_response(_status_line(reply.status), reply.headers)
-        return [reply.body]
+        return reply(environ, start_response)
 
     def answer(self, environ: Environ) -> Reply | None:
         """The reply to one request; None for an address that is not one of ours. Never raises."""
@@ -112,7 +100,9 @@ class Protocol:
         if endpoint is None or not tenant:
             return None
         reply = _reply(self._house.runtime, tenant, endpoint, environ, path)
-        return Reply(reply.status, reply.headers, b"") if environ["REQUEST_METHOD"] == "HEAD" else reply
+        if environ["REQUEST_METHOD"] == "HEAD":
+            reply.body = b""
+        return reply
 
 
 def _reply(runtime: Runtime, id: str, endpoint: Endpoint, environ: Environ, path: str) -> Reply:
@@ -137,15 +127,13 @@ def _ask(runtime: Runtime, id: str, endpoint: Endpoint, method: str, environ: En
     tenant = runtime.tenant(TenantId(id))
     if tenant is None:
         raise NotFound(code="tenant.unknown")
-    host = _host(tenant.issuer)
+    host = place_of(tenant.issuer)[0]
     if environ.get("HTTP_HOST") != host and get_host(environ) != host:  # which leaves out a port that goes without
         raise Misdirected
     query = query_of(environ)
     form = form_of(environ) if method == "POST" else ()
     if method == "OPTIONS":
-        return Reply(
-            200, [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", "0"), ("Allow", endpoint.allow)], b""
-        )
+        return Reply(200, [HTML, ("Allow", endpoint.allow)], b"")
     authorization = environ.get("HTTP_AUTHORIZATION")
     headers = {} if authorization is None else {"Authorization": authorization}
     answer = endpoint.answer(runtime.provider, tenant, Request(method, tenant.issuer, headers, query, form))
@@ -156,7 +144,7 @@ def _ask(runtime: Runtime, id: str, endpoint: Endpoint, method: str, environ: En
         body = b""
     elif not isinstance(body, bytes):
         body = _compact(body).encode()
-    told: Headers = [("Content-Length", str(len(body))), *answer.headers.items()]
+    told: Headers = list(answer.headers.items())
     if "Content-Type" not in answer.headers:
         told.append(_JSON)
     return Reply(answer.status, told, body)
@@ -164,13 +152,8 @@ def _ask(runtime: Runtime, id: str, endpoint: Endpoint, method: str, environ: En
 
 def _document(body: bytes, seconds: int, known: str | None) -> Reply:
     tag = _tag(body)
-    headers = [
-        _JSON,
-        ("Content-Length", str(len(body))),
-        ("Cache-Control", f"public, max-age={seconds}"),
-        ("ETag", tag),
-    ]
-    return Reply(200, headers, body) if known != tag else Reply(304, headers[2:], b"")
+    kept = [("Cache-Control", f"public, max-age={seconds}"), ("ETag", tag)]
+    return Reply(200, [_JSON, *kept], body) if known != tag else Reply(304, kept, b"")
 
 
 def _failed(runtime: Runtime, tenant: str, path: str, error: Exception) -> Reply:
@@ -201,7 +184,7 @@ def _refused(runtime: Runtime, status: int, code: str, reference: str, detail: s
     body = error_for_programs(status, code, detail, reference)
     # Whatever is wrong with a request by a program is 400 (RFC 6749 5.2), and 405 where the method is.
     status = 400 if status in (413, 415) else status
-    return Reply(status, [_JSON, ("Content-Length", str(len(body))), ("Cache-Control", "no-store")], body)
+    return Reply(status, [_JSON, ("Cache-Control", "no-store")], body)
 
 
 def error_for_programs(status: int, code: str, detail: str, reference: str) -> bytes:
@@ -222,16 +205,6 @@ def protocol_request(current: Visit) -> Request:
         query=current.query.pairs,
         form=current.form.pairs,
     )  # fmt: skip
-
-
-@lru_cache(maxsize=4096)
-def _host(issuer: str) -> str:
-    return urlsplit(issuer).netloc
-
-
-@lru_cache(maxsize=64)
-def _status_line(status: int) -> str:
-    return f"{status} {HTTPStatus(status).phrase.upper()}"
 
 
 @lru_cache(maxsize=4096)

@@ -7,7 +7,7 @@ headers four times on the way, for what none of our pages needs (docs/decisions/
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
@@ -15,8 +15,11 @@ from markupsafe import escape
 from werkzeug.urls import iri_to_uri
 from werkzeug.wrappers import Response
 
+Environ: TypeAlias = dict[str, Any]
+WsgiApp: TypeAlias = Callable[[Environ, Any], Iterable[bytes]]
+
 HTML = ("Content-Type", "text/html; charset=utf-8")
-_STATUS = {one.value: f"{one.value} {one.phrase}" for one in HTTPStatus}
+_STATUS = {one.value: f"{one.value} {one.phrase.upper()}" for one in HTTPStatus}
 _ADDRESS = re.compile(r"[!-~]+", re.ASCII)
 
 
@@ -25,10 +28,12 @@ class Reply:
 
     def __init__(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
         self.status = status
-        self.headers = [*headers, ("Content-Length", str(len(body)))]
+        self.headers = [*headers]
+        if status != 304:  # which stands for a body of another length (RFC 9110 8.6)
+            self.headers.append(("Content-Length", str(len(body))))
         self.body = body
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Sequence[bytes]:
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response(_STATUS[self.status], self.headers)
         return (self.body,)
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from broker.core.metrics import OTHER
-from broker.core.watching import NO_METER, Spans
-from broker.web.measured import METHODS, Measured, WsgiApp
+from broker.core.watching import Spans
+from broker.web.measured import Routes
+from broker.web.reply import Environ, WsgiApp
 
 
 class Traced:
     """A WSGI app in front of all others."""
 
-    def __init__(self, app: WsgiApp, spans: Spans, known: Mapping[str, str], prefix: str) -> None:
-        self._app, self._spans = app, spans
-        self._route = Measured(app, NO_METER, known, prefix).route
+    def __init__(self, app: WsgiApp, spans: Spans, routes: Routes) -> None:
+        self._app, self._spans, self._routes = app, spans, routes
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        method = environ.get("REQUEST_METHOD", "")
-        method = method if method in METHODS else OTHER
-        route = self._route(environ.get("PATH_INFO", ""))
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        method, route = self._routes.of(environ)
         facts = {"http.request.method": method, "http.route": route}
         with self._spans.span(f"{method} {route}", **facts) as note:
 

@@ -146,7 +146,7 @@ class Visit:
     @property
     def base(self) -> str:
         """The path of the issuer; every address of the pages starts with it."""
-        return _place(self.tenant.issuer)[1]
+        return place_of(self.tenant.issuer)[1]
 
     @once
     def reference(self) -> str:
@@ -209,7 +209,7 @@ class Visit:
 
 
 @lru_cache(maxsize=4096)
-def _place(issuer: str) -> tuple[str, str]:
+def place_of(issuer: str) -> tuple[str, str]:
     """Host and path of an issuer."""
     parts = urlsplit(issuer)
     return parts.netloc, parts.path
@@ -246,7 +246,7 @@ def arrive(house: House, tenant: str, environ: dict[str, Any], host: str, form: 
     found = runtime.tenant(TenantId(tenant))
     if found is None:
         raise NotFound(code="tenant.unknown")
-    if host != _place(found.issuer)[0]:
+    if host != place_of(found.issuer)[0]:
         raise Misdirected
     jar = Jar(found.issuer, read_cookies(environ.get("HTTP_COOKIE", "")), runtime.entropy)
     query = Pairs(query_of(environ))
