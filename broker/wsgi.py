@@ -16,10 +16,10 @@ import struct
 import sys
 from contextlib import suppress
 
-from broker import lean  # noqa: F401 - the first of all
 from broker.core.errors import BrokerError
-from broker.gateway import CONNECTIONS, Gateway, WsgiApp
+from broker.processes import lean  # noqa: F401 - the first of all
 from broker.services import event_log
+from broker.serving.gateway import CONNECTIONS, Gateway, WsgiApp
 
 BACKLOG = 2048
 _ATTACH_FILTER = 26

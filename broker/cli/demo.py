@@ -13,8 +13,8 @@ from broker.cli import REFUSED
 
 if TYPE_CHECKING:
     from broker.demo.preparation import Addresses
+    from broker.processes.supervisor import Process
     from broker.stores.kv.embedded import EmbeddedValkey
-    from broker.supervisor import Process
 
 HOST = "127.0.0.1"
 
@@ -29,7 +29,7 @@ def demo(reset: bool, folder: Path, port: int) -> None:
     from broker.cli.serve import event_of_a_process, open_port
     from broker.demo import sample
     from broker.demo.preparation import Addresses, prepare
-    from broker.supervisor import StartFailed, Supervisor
+    from broker.processes.supervisor import StartFailed, Supervisor
 
     addresses = Addresses(port)
     for one in addresses.ports:
@@ -82,7 +82,7 @@ def _servers(config: Path, environment: dict[str, str], addresses: Addresses, fo
     """The web server and the worker of one broker; the first one also shows the mails of both."""
     from broker.cli.serve import answers, open_port, web_processes, worker_process
     from broker.demo.site import MAILDIRS
-    from broker.supervisor import Process
+    from broker.processes.supervisor import Process
 
     if config.parent.name == "upstream":
         port = addresses.ports[2]
@@ -100,7 +100,7 @@ def _servers(config: Path, environment: dict[str, str], addresses: Addresses, fo
 
 def _app(addresses: Addresses) -> Process:
     from broker.cli.serve import listens
-    from broker.supervisor import Process
+    from broker.processes.supervisor import Process
 
     port = addresses.ports[1]
     return Process(

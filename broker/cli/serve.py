@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from broker import lean  # noqa: F401 - the first of all
 from broker.cli import REFUSED, WRONG
 from broker.cli.options import config_option
 from broker.core.errors import BrokerError, ConfigurationError
-from broker.first_process import work_in_a_child
-from broker.supervisor import Child, Process, StartFailed, Supervisor
-from broker.tether import asked_to_end
+from broker.processes import lean  # noqa: F401 - the first of all
+from broker.processes.first_process import work_in_a_child
+from broker.processes.supervisor import Child, Process, StartFailed, Supervisor
+from broker.processes.tether import asked_to_end
 
 if TYPE_CHECKING:
     from broker.core.tenant import Settings
@@ -111,7 +111,7 @@ def fork_all(
 
 
 _WHAT_THEY_IMPORT = (
-    "broker.app", "broker.reload", "broker.schedule", "broker.services.blocklist", "broker.services.clock",
+    "broker.app", "broker.reload", "broker.background.schedule", "broker.services.blocklist", "broker.services.clock",
     "broker.services.fetcher", "broker.services.hashing", "broker.services.secrets", "broker.services.upstream",
     "broker.services.verifier", "broker.settings.load", "broker.stores.kv.grants", "broker.stores.kv.logins",
     "broker.stores.kv.redis", "broker.stores.kv.sessions", "broker.stores.kv.throttle",
@@ -128,8 +128,8 @@ def worker(config: Path) -> None:
 
 def work(config: Path) -> None:
     """What a background worker does until SIGTERM or SIGINT."""
+    from broker.background.schedule import Worker
     from broker.reload import Live
-    from broker.schedule import Worker
     from broker.services import event_log
     from broker.settings.changes import publish
     from broker.wsgi import say_if_lost
@@ -175,13 +175,13 @@ def lookout_process(listen: str, root: Path, environment: dict[str, str]) -> Pro
     host, _, port = listen.rpartition(":")
 
     def begin() -> None:
-        from broker.lookout import run
+        from broker.serving.lookout import run
 
         run(listen, folder)
 
     return Process(
         "the internal listener",
-        [sys.executable, "-m", "broker.lookout", listen, str(folder)],
+        [sys.executable, "-m", "broker.serving.lookout", listen, str(folder)],
         title="broker metrics",
         begin=begin,
         on_reload=_reads_by_itself,

@@ -19,12 +19,12 @@ from broker import resources
 from broker.core.errors import ConnectionFailed
 from broker.core.ports import Clock, Fetcher
 from broker.core.tenant import Egress
-from broker.gateway import Gateway
 from broker.services.clock import SystemClock
 from broker.services.fetcher import HttpFetcher
 from broker.services.secrets import SystemEntropy
 from broker.services.upstream import AuthlibClients
 from broker.services.verifier import UpstreamVerifier
+from broker.serving.gateway import Gateway
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response as AnyResponse

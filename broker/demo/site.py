@@ -8,8 +8,8 @@ from pathlib import Path
 
 from broker.app import create_app
 from broker.demo.mailbox import mailbox
-from broker.gateway import Gateway
 from broker.services import event_log
+from broker.serving.gateway import Gateway
 from broker.web.quick import quick
 
 MAILDIRS = "HOMEREALM_DEMO_MAILDIRS"

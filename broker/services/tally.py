@@ -1,5 +1,5 @@
 """Numbers of one process, in a file that is mapped into memory: an increment costs a microsecond, and the internal
-listener (broker/lookout) reads the files of all processes without asking any of them.
+listener (broker/serving/lookout) reads the files of all processes without asking any of them.
 
 A file is `<role>-<pid>.tally`. Its owner holds a lock on it as long as it lives; what nobody holds is of a dead
 process, and its counters move to `archive.json`, so that no sum ever goes down (docs/decisions/metrics.md).

@@ -13,13 +13,13 @@ from pathlib import Path
 from flask import Flask
 
 from broker.app import create_app
+from broker.background.schedule import Worker
 from broker.core.tenant import Tenant
 from broker.core.values import Actor, TenantId, User
 from broker.core.watching import Spans
 from broker.demo.relying_party import create_relying_party
 from broker.extension import Broker
 from broker.reload import Live
-from broker.schedule import Worker
 from broker.services.hashing import Argon2Hasher
 from broker.testing.clock import FixedClock
 from broker.testing.entropy import SeededEntropy

@@ -1,6 +1,6 @@
 """Which requests need nothing but the key-value store and reads of the database.
 
-The web server answers those where they arrive, without handing them to a thread (broker/gateway.py). What hashes a
+The web server answers those where they arrive, without handing them to a thread (serving/gateway.py). What hashes a
 password, writes to the database or asks another server is not among them. A mistake here costs time, never safety:
 the server notices when such a request holds it up.
 """

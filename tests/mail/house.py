@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from broker.background.schedule import Worker
 from broker.core.mail import Job, JobKind, MailKind
 from broker.core.tenant import MailRules, Settings, Tenant
 from broker.core.values import DirectoryId, TenantId
 from broker.core.watching import NO_METER
 from broker.flows.ledger import Ledger
-from broker.schedule import Worker
 from broker.services.mail_facts import FACTS
 from broker.services.mail_render import MailRenderer
 from broker.services.mailer import Transport, open_transport

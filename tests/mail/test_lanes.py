@@ -9,11 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from broker.background.lanes import Lanes
+from broker.background.schedule import BATCH, BUSY, EACH
 from broker.core.mail import Job, JobKind
 from broker.core.tenant import Tenant
 from broker.core.values import TenantId
-from broker.lanes import Lanes
-from broker.schedule import BATCH, BUSY, EACH
 from broker.testing.mail_server import MailServer
 from tests.mail.house import House, delivered
 

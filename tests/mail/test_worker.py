@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import structlog
 
+from broker.background.schedule import GIVE_UP, Worker, delay, permitted
 from broker.core.errors import Unavailable
 from broker.core.mail import Job, JobKind, MailKind
 from broker.core.values import TenantId
-from broker.schedule import GIVE_UP, Worker, delay, permitted
 from broker.services.mail_facts import FACTS
 from broker.services.mailer import MailDeferred, ServerDown, open_transport
 from broker.testing.mail_server import MailServer

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from broker.background.schedule import LEASE, Worker
 from broker.core.mail import Job, JobKind, MailKind
 from broker.core.values import TenantId
-from broker.schedule import LEASE, Worker
 from broker.services.mailer import open_transport
 from broker.testing.mail_server import MailServer
 from tests.mail.house import House, delivered

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from broker.background.schedule import Worker
 from broker.core.events import Action
 from broker.flows.ledger import CONFIGURATION
-from broker.schedule import Worker
 from broker.stores.kv.embedded import EmbeddedValkey
 from broker.testing.town import ACME, Town
 from tests.crash.processes import wait_until

@@ -23,8 +23,8 @@ from broker.core import metrics
 from broker.core.happenings import EVENTS
 from broker.core.metrics import COUNTED, METRICS, OTHER, PROCESSES, exposed
 from broker.core.story import Story
-from broker.lookout import Lookout
 from broker.services.tally import Tally, total
+from broker.serving.lookout import Lookout
 from broker.stores.kv.redis import RedisKeyValue
 from broker.stores.kv.stories import KvStories
 from broker.testing.clock import FixedClock

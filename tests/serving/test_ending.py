@@ -9,7 +9,7 @@ import pytest
 
 ASKED_WHILE_IT_LOOKS = """
 import os, signal, sys
-from broker.tether import asked_to_end
+from broker.processes.tether import asked_to_end
 stop = asked_to_end()
 with stop._cond:  # as whoever waits has it, for a moment
     os.kill(os.getpid(), getattr(signal, sys.argv[1]))

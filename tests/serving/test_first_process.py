@@ -15,7 +15,7 @@ from tests.servers import ROOT
 FIRST = """\
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans come here, as they come to process 1
-from broker.first_process import work_in_a_child
+from broker.processes.first_process import work_in_a_child
 work_in_a_child(os.getpid())
 def end(number, frame):
     print("ends", flush=True)
@@ -67,7 +67,7 @@ def test_a_signal_is_passed_on_and_the_exit_status_is_that_of_the_work(first: su
 
 
 def test_another_process_works_itself() -> None:
-    say = "import os; from broker.first_process import work_in_a_child; p = os.getpid(); work_in_a_child(); "
+    say = "import os; from broker.processes.first_process import work_in_a_child; p = os.getpid(); work_in_a_child(); "
     say += "print(p == os.getpid())"
     done = subprocess.run([sys.executable, "-c", say], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "True\n"

@@ -26,7 +26,7 @@ APP = """\
 import os, resource, sys, threading, time
 from flask import Flask, request
 import broker.wsgi
-from broker.gateway import Gateway
+from broker.serving.gateway import Gateway
 
 app = Flask("echo")
 gate = threading.Event()

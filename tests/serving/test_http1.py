@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.http1 import HEAD_BYTES, HEAD_SECONDS, Connection, answer
+from broker.serving.http1 import HEAD_BYTES, HEAD_SECONDS, Connection, answer
 
 PLACE = ("here", 80, "198.51.100.7")
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -17,7 +17,7 @@ from tests.servers import ROOT
 PLAN = """\
 import sys
 from pathlib import Path
-from broker.supervisor import Process, StartFailed, Supervisor
+from broker.processes.supervisor import Process, StartFailed, Supervisor
 
 folder = Path(sys.argv[1])
 def program(name, then):
@@ -43,8 +43,8 @@ plans = {
     "parent": [("parent", "os.fork() or (note('child'), signal.pause())" + chr(10) + PAUSE)],
 }
 
-import broker.supervisor
-broker.supervisor.STOP_SECONDS = 1.0 if sys.argv[2] == "deaf" else 4.5
+import broker.processes.supervisor
+broker.processes.supervisor.STOP_SECONDS = 1.0 if sys.argv[2] == "deaf" else 4.5
 def tell(event, **facts):
     print(event, *facts.values(), flush=True)
 supervisor = Supervisor(tell, before_reload=lambda: (folder / "good").exists())
@@ -207,7 +207,7 @@ def test_what_a_killed_process_had_started_goes_with_it(start) -> None:
 def test_the_last_words_of_a_fork_are_written_and_the_end_of_its_parent_is_not_its_own() -> None:
     script = """
 import atexit
-from broker.forked import Forked
+from broker.processes.forked import Forked
 from broker.services import event_log
 def begin():
     event_log.configure()

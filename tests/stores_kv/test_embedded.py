@@ -191,7 +191,9 @@ def test_an_owner_that_is_process_1_of_a_container_runs_it_too(folder: Path) -> 
     namespace = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
     if subprocess.run([*namespace, "true"], capture_output=True).returncode != 0:
         # Namespaces are not allowed here: at least the rule itself, that 1 is a parent like any other.
-        code = "import os; from broker import tether; os.getppid = lambda: 1; raise SystemExit(not tether.tie(1))"
+        code = (
+            "import os; from broker.processes.tether import tie; os.getppid = lambda: 1; raise SystemExit(not tie(1))"
+        )
         assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
         return
     owner = Owner(folder, prefix=namespace)
@@ -224,7 +226,7 @@ def test_whoever_used_the_store_of_a_killed_owner_goes_on_with_it(folder: Path) 
 
 def test_a_program_whose_parent_has_ended_meanwhile_does_not_start(tmp_path: Path) -> None:
     trace = tmp_path / "ran"
-    code = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-I', '-S', {str(ROOT / 'broker/tether.py')!r}, '999999', 'touch', {str(trace)!r}]).returncode)"  # noqa: E501
+    code = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-I', '-S', {str(ROOT / 'broker/processes/tether.py')!r}, '999999', 'touch', {str(trace)!r}]).returncode)"  # noqa: E501
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     assert not trace.exists()
 

@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from broker.core.errors import ConfigurationError
-from broker.tether import asked_to_end, tethered
+from broker.processes.tether import asked_to_end, tethered
 
 START_SECONDS = 15.0
 STOP_SECONDS = 5.0

@@ -24,8 +24,9 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from broker import http1
-from broker.http1 import BODY_SECONDS, Connection, Environ, Request
+from broker.serving import http1
+from broker.serving.http1 import BODY_SECONDS, Connection, Environ, Request
+from broker.serving.pace import Pace
 
 THREADS = 80
 """More than can wait for a password hash at once (services/hashing), so that a flood of logins leaves some free."""
@@ -39,10 +40,6 @@ FEWEST = 16
 """Connections at the least, however few files it may open."""
 STALL_SECONDS = 0.05
 """The leader is replaced when one request holds it for so long."""
-SLOW_SECONDS = 0.0005
-"""When the leader waits that long for stores in each request, threads are cheaper than waiting."""
-PAUSE_SECONDS = 5.0
-"""How long quick requests go to threads after that."""
 TOGETHER = 16
 """Answers that the leader sends one right after the other, at most: the first of them waits for the last."""
 DRAIN_SECONDS = 4.0
@@ -55,32 +52,6 @@ Quick = Callable[[str, str], bool]
 """Method and path to whether such a request needs nothing but the key-value store and reads of the database."""
 
 log = logging.getLogger("homerealm.gateway")
-
-
-class Pace:
-    """Whether quick requests are answered by the leader: only while the stores answer at once."""
-
-    __slots__ = ("_clock", "_mean", "_until")
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._until = 0.0
-        self._mean = 0.0
-
-    @property
-    def inline(self) -> bool:
-        return self._clock() >= self._until
-
-    def waited(self, seconds: float) -> None:
-        """The leader stood still in a request. One long wait counts little: it may be another program's turn."""
-        self._mean += (min(seconds, 4 * SLOW_SECONDS) - self._mean) / 64
-        if self._mean > SLOW_SECONDS:
-            self.pause()
-
-    def pause(self) -> None:
-        """Threads for a while. Also while those of them that should be quick still hang."""
-        self._until = self._clock() + PAUSE_SECONDS
-        self._mean = 0.0
 
 
 class Gateway:

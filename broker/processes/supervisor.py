@@ -1,6 +1,6 @@
 """Processes that belong together: started in order, restarted when they die, stopped as one.
 
-Used by `homerealm serve` and by the demo. Everything is tied to the supervisor (broker/tether): when it is killed,
+Used by `homerealm serve` and by the demo. Everything is tied to the supervisor (tether.py): when it is killed,
 nothing of it stays behind.
 """
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from types import FrameType
 
-from broker.forked import Forked
-from broker.tether import tethered
+from broker.processes.forked import Forked
+from broker.processes.tether import tethered
 
 START_SECONDS = 30.0
 STOP_SECONDS = 4.5

@@ -15,7 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable
 
-from broker import tether
+from broker.processes import tether
 
 
 class Forked:

@@ -16,6 +16,8 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Protocol
 
+from broker.background.lanes import Lanes
+from broker.background.turn import Turn
 from broker.core.chain import Mark
 from broker.core.errors import BrokerError, ConfigurationError, InvalidIdentifier, Unavailable
 from broker.core.happenings import EVENTS
@@ -25,11 +27,9 @@ from broker.core.ports import Clock, Database, Entropy, Leases
 from broker.core.tenant import Settings, Tenant
 from broker.core.values import Actor
 from broker.core.watching import NO_METER, Meter, Spans, count_event
-from broker.lanes import Lanes
 from broker.services import event_log
 from broker.services.mail_render import MailRenderer
 from broker.services.mailer import Delivery, MailDeferred, MailRefused, Transport
-from broker.turn import Turn
 
 LEASE = timedelta(seconds=60)
 LONGEST_JOB = timedelta(seconds=50)

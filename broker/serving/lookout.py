@@ -1,7 +1,7 @@
 """The internal listener: metrics of all processes of this machine, and why something is not ready.
 
 A process of its own, so that it answers also when the others do not, and costs them nothing:
-`python -m broker.lookout HOST:PORT FOLDER [ROOT OF THE WEB SERVER]`. It has no way to the stores.
+`python -m broker.serving.lookout HOST:PORT FOLDER [ROOT OF THE WEB SERVER]`. It has no way to the stores.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from broker import tether
 from broker.core.metrics import METRICS, PREFIX, PROCESSES, SECONDS, Metric
+from broker.processes import tether
 from broker.services.clock import SystemClock
 from broker.services.tally import Key, total
 

@@ -1,0 +1,1 @@
+"""The background worker: mails, sweeps, and whose turn the housekeeping is."""
