@@ -19,14 +19,13 @@ from typing import Any
 from broker import wiring
 from broker.core.errors import ConfigurationError
 from broker.core.tenant import Settings
+from broker.processes.environment import RELOAD_BELL
 from broker.services import event_log
 from broker.settings.changes import NEED_A_RESTART
 from broker.settings.load import BRANDING_FOLDER, BROKER_FILE, TENANTS_FOLDER, Loader
 from broker.settings.watch import Fingerprint, fingerprint
 from broker.wiring import Runtime
 
-BELL = "HOMEREALM_RELOAD_BELL"
-"""The path of a file that `homerealm serve` touches on SIGHUP: every process of it then reads the configuration."""
 TICK = 0.25
 """Seconds between two looks at the bell."""
 LOOK = 0.5
@@ -233,7 +232,7 @@ def _begin_again(this: weakref.ref[Live]) -> None:
 
 
 def _rung() -> int:
-    path = os.environ.get(BELL)
+    path = os.environ.get(RELOAD_BELL)
     try:
         return Path(path).stat().st_mtime_ns if path else 0
     except OSError:

@@ -14,30 +14,14 @@ if TYPE_CHECKING:
     from broker.wiring import Engines
 
 
-def traced(engines: Engines, kv: Any, spans: Spans | None, environ: Mapping[str, str]) -> Engines:
-    """The same engines; where somebody asked for traces, what takes time is a span. Raises as `open_traces`."""
-    close = engines.close
-    if spans is None:
-        traces = open_traces(environ)
-        if traces is None:
-            return engines
-        spans = traces
-
-        def close() -> None:
-            engines.close()
-            traces.close()
-
-    from broker.services.traces import TracedDatabase, TracedFetcher, TracedHasher, TracedRoute
-    from broker.services.upstream import AuthlibClients
-    from broker.services.verifier import UpstreamVerifier
+def traced(engines: Engines, kv: Any, spans: Spans) -> Engines:
+    """The same engines; what takes time in the stores and in hashing is a span."""
+    from broker.services.traces import TracedDatabase, TracedHasher, TracedRoute
 
     kv.route = TracedRoute(kv.route, spans)
-    fetcher = TracedFetcher(engines.fetcher, spans)
     return replace(
-        engines, spans=spans, close=close, fetcher=fetcher, hasher=TracedHasher(engines.hasher, spans),
-        database=TracedDatabase(engines.database, spans), verifier=UpstreamVerifier(fetcher, engines.clock),
-        upstream=AuthlibClients(fetcher),
-    )  # fmt: skip
+        engines, hasher=TracedHasher(engines.hasher, spans), database=TracedDatabase(engines.database, spans)
+    )
 
 
 def open_traces(environ: Mapping[str, str]) -> Traces | None:

@@ -52,8 +52,9 @@ from broker.flows.sign_in import SignIn
 from broker.flows.sign_out import SignOut
 from broker.oidc.provider import Provider
 from broker.oidc.signing import Signing
+from broker.processes.environment import CONFIG, KEY_VALUE_URL, METRICS, NO_UPGRADE, ROLE
 from broker.services import event_log
-from broker.tracing import traced
+from broker.tracing import open_traces, traced
 
 if TYPE_CHECKING:
     from broker.services.fetcher import HttpFetcher
@@ -61,16 +62,6 @@ if TYPE_CHECKING:
     from broker.services.mailer import Transport
     from broker.settings.load import Loader
     from broker.stores.kv.redis import RedisKeyValue
-
-KEY_VALUE_URL = "HOMEREALM_KEY_VALUE_URL"
-"""Set by the supervisor for its children: where the embedded store listens."""
-NO_UPGRADE = "HOMEREALM_NO_UPGRADE"
-"""Set to anything: the tables are upgraded by `homerealm db upgrade` alone."""
-CONFIG = "HOMEREALM_CONFIG"
-METRICS = "HOMEREALM_METRICS"
-"""Set by the supervisor for its children: the folder of the tallies."""
-ROLE = "HOMEREALM_ROLE"
-"""`web` or `worker`: what a process is called in its metrics."""
 
 
 @dataclass(frozen=True)
@@ -303,22 +294,32 @@ def successor(before: Runtime, settings: Settings) -> Runtime:
 
 
 def _with_fetcher(engines: Engines, new: HttpFetcher) -> Engines:
-    from broker.services.upstream import AuthlibClients
-    from broker.services.verifier import UpstreamVerifier
-
     def close() -> None:
         new.close()
         engines.close()
 
-    fetcher = _measured_fetcher(new, engines.meter)
-    if engines.spans is not None:
+    return replace(engines, close=close, **_way_out(new, engines.clock, engines.meter, engines.spans))
+
+
+def _way_out(inner: Fetcher, clock: Clock, meter: Meter, spans: Spans | None) -> dict[str, Any]:
+    """Outgoing HTTP, counted and traced where somebody looks, and what goes out through it."""
+    from broker.services.upstream import AuthlibClients
+    from broker.services.verifier import UpstreamVerifier
+
+    fetcher = inner
+    if meter is not NO_METER:
+        from broker.services.measured import MeasuredFetcher
+
+        fetcher = MeasuredFetcher(fetcher, meter)
+    if spans is not None:
         from broker.services.traces import TracedFetcher
 
-        fetcher = TracedFetcher(fetcher, engines.spans)
-    return replace(
-        engines, fetcher=fetcher, verifier=UpstreamVerifier(fetcher, engines.clock), upstream=AuthlibClients(fetcher),
-        close=close,
-    )  # fmt: skip
+        fetcher = TracedFetcher(fetcher, spans)
+    return {
+        "fetcher": fetcher,
+        "verifier": UpstreamVerifier(fetcher, clock),
+        "upstream": AuthlibClients(fetcher),
+    }
 
 
 def load_settings(config: Path, environ: Mapping[str, str] = os.environ, url_prefix: str = "") -> Settings:
@@ -368,8 +369,6 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
     from broker.services.fetcher import HttpFetcher
     from broker.services.hashing import Argon2Hasher
     from broker.services.secrets import SecretVault, SystemEntropy
-    from broker.services.upstream import AuthlibClients
-    from broker.services.verifier import UpstreamVerifier
     from broker.stores.kv.grants import KvGrants
     from broker.stores.kv.leases import KvLeases
     from broker.stores.kv.logins import KvLogins
@@ -392,7 +391,8 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
     kv = RedisKeyValue.connect(url)
     ours = ExitStack()
     meter = open_meter(environ)
-    fetcher = _measured_fetcher(fetcher or ours.enter_context(closing(HttpFetcher(settings.egress))), meter)
+    spans = spans or _traces(environ, ours)
+    fetcher = fetcher or ours.enter_context(closing(HttpFetcher(settings.egress)))
     if hasher is None:
         hasher = ours.enter_context(closing(Argon2Hasher()))
     stories = KvStories(kv, clock, meter=meter)
@@ -410,9 +410,6 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
         vault=vault,
         hasher=_measured_hasher(hasher, meter),
         blocklist=OfflineBlocklist(),
-        fetcher=fetcher,
-        verifier=UpstreamVerifier(fetcher, clock),
-        upstream=AuthlibClients(fetcher),
         database=database,
         transactions=KvTransactions(kv, clock),
         sessions=KvSessions(kv, vault, clock),
@@ -425,8 +422,15 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
         ping=kv.ping,
         inspect=partial(_inspect, kv),
         close=close,
+        spans=spans,
+        **_way_out(fetcher, clock, meter, spans),
     )
-    return traced(engines, kv, spans, environ)
+    return engines if spans is None else traced(engines, kv, spans)
+
+
+def _traces(environ: Mapping[str, str], ours: ExitStack) -> Spans | None:
+    traces = open_traces(environ)
+    return None if traces is None else ours.enter_context(closing(traces))
 
 
 def _inspect(kv: RedisKeyValue) -> tuple[list[str], list[str]]:
@@ -441,14 +445,6 @@ def _measured_hasher(hasher: Hasher, meter: Meter) -> Hasher:
     from broker.services.measured import MeasuredHasher
 
     return MeasuredHasher(hasher, meter)
-
-
-def _measured_fetcher(fetcher: Fetcher, meter: Meter) -> Fetcher:
-    if meter is NO_METER:
-        return fetcher
-    from broker.services.measured import MeasuredFetcher
-
-    return MeasuredFetcher(fetcher, meter)
 
 
 def open_meter(environ: Mapping[str, str]) -> Meter:

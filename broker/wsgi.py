@@ -16,8 +16,11 @@ import struct
 import sys
 from contextlib import suppress
 
-from broker.core.errors import BrokerError
 from broker.processes import lean  # noqa: F401 - the first of all
+
+# isort: split
+from broker.core.errors import BrokerError
+from broker.processes.environment import CONFIG
 from broker.services import event_log
 from broker.serving.gateway import CONNECTIONS, Gateway, WsgiApp
 
@@ -32,7 +35,7 @@ def app() -> WsgiApp:
     """A WSGI app. Servers that pass on half a request, or two Host headers, need a proxy in front that does not."""
     from broker.app import create_app
 
-    return create_app(os.environ.get("HOMEREALM_CONFIG"))
+    return create_app(os.environ.get(CONFIG))
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from broker.background.lanes import Lanes
-from broker.background.turn import Turn
+from broker.background.turn import Turn, is_due
 from broker.core.chain import Mark
 from broker.core.errors import BrokerError, ConfigurationError, InvalidIdentifier, Unavailable
 from broker.core.happenings import EVENTS
@@ -283,7 +283,7 @@ class Worker:
         """The end of the chain goes into the log as well: elsewhere, nobody who owns the database can change it."""
         runtime = self.runtime
         now = runtime.clock.now()
-        if _is_due(self._sealed_at, SEALING, now):
+        if is_due(self._sealed_at, SEALING, now):
             self._sealed_at = now
             self._measure(runtime, now)
             if (head := runtime.ledger.seal()) is not None:
@@ -310,18 +310,13 @@ class Worker:
         """Once a minute: signing keys that are due to be made, to sign, or to go; and rows that nobody needs."""
         runtime = self.runtime
         now = runtime.clock.now()
-        if _is_due(self._maintained_at, MAINTENANCE, now):
+        if is_due(self._maintained_at, MAINTENANCE, now):
             self._maintained_at = now
             tenants = runtime.settings.tenants.values()
             runtime.signing.rotate_due(self._turn.while_mine(tenants, runtime.leases, runtime.clock))
             with runtime.database.writing() as work:
                 work.outbox.sweep(now - KEPT)
                 work.tickets.sweep(now - KEPT)
-
-
-def _is_due(last: datetime | None, every: timedelta, now: datetime) -> bool:
-    """Also after the clock went back."""
-    return last is None or not timedelta() <= now - last < every
 
 
 def delay(job: Job) -> timedelta:

@@ -36,8 +36,7 @@ class Turn:
     def mine(self, leases: Leases, clock: Clock) -> bool:
         """Whether it is ours now; asks the store at most every `RENEW`."""
         now = clock.now()
-        # Also after the clock went back.
-        if self._asked is not None and timedelta() <= now - self._asked < RENEW:
+        if not is_due(self._asked, RENEW, now):
             return self._mine
         self._asked = now
         before = self._mine
@@ -64,3 +63,8 @@ class Turn:
                 leases.release(self.name, self.holder)
             except Unavailable:
                 return
+
+
+def is_due(last: datetime | None, every: timedelta, now: datetime) -> bool:
+    """Also after the clock went back."""
+    return last is None or not timedelta() <= now - last < every

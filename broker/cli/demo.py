@@ -71,7 +71,7 @@ def _side_by_side(processes: list[Process]) -> list[Process]:
 
 
 def _store(config: Path) -> tuple[dict[str, str], EmbeddedValkey]:
-    from broker.cli.serve import CONFIG, KEY_VALUE_URL
+    from broker.processes.environment import CONFIG, KEY_VALUE_URL
     from broker.stores.kv.embedded import EmbeddedValkey
 
     store = EmbeddedValkey(config.parent / "var" / "valkey")

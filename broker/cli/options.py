@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-CONFIG = "HOMEREALM_CONFIG"
+from broker.processes.environment import CONFIG
 
 
 def _folder(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> Path:

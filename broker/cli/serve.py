@@ -12,28 +12,25 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from broker.processes import lean  # noqa: F401 - the first of all
+
+# isort: split
 from broker.cli import REFUSED, WRONG
 from broker.cli.options import config_option
 from broker.core.errors import BrokerError, ConfigurationError
-from broker.processes import lean  # noqa: F401 - the first of all
+from broker.processes.environment import CONFIG, KEY_VALUE_URL, METRICS, NO_UPGRADE, RELOAD_BELL, ROLE
 from broker.processes.first_process import work_in_a_child
 from broker.processes.supervisor import Child, Process, StartFailed, Supervisor
 from broker.processes.tether import asked_to_end
 
 if TYPE_CHECKING:
     from broker.core.tenant import Settings
-
-CONFIG = "HOMEREALM_CONFIG"
-KEY_VALUE_URL = "HOMEREALM_KEY_VALUE_URL"
-NO_UPGRADE = "HOMEREALM_NO_UPGRADE"
-METRICS, ROLE = "HOMEREALM_METRICS", "HOMEREALM_ROLE"
-RELOAD_BELL = "HOMEREALM_RELOAD_BELL"
-"""A file that is touched on SIGHUP (broker/reload.py)."""
 
 
 @click.command()
@@ -303,10 +300,15 @@ def _listening(host: str, port: int) -> str:
 
 def event_of_a_process(event: str, **facts: Any) -> None:
     """One JSON line, as all events are."""
+    _pen_of_the_supervisor().warning(event, **facts)
+
+
+@cache
+def _pen_of_the_supervisor() -> Any:
     from broker.services import event_log
 
     event_log.configure()
-    event_log.logger("homerealm.supervisor").warning(event, **facts)
+    return event_log.logger("homerealm.supervisor")
 
 
 def _say(text: str) -> None:

@@ -1,1 +1,1 @@
-"""Processes that belong together: started, forked, restarted, ended with their starter. The standard library only."""
+"""Processes that belong together: started, forked, restarted, ended with their starter."""

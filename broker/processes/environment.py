@@ -1,0 +1,19 @@
+"""The environment variables by which processes of one installation tell each other what they need.
+
+All but `CONFIG` and `NO_UPGRADE` are set by `homerealm serve` for its children, and by nobody else.
+"""
+
+from __future__ import annotations
+
+CONFIG = "HOMEREALM_CONFIG"
+"""The configuration folder, where no `--config` names one."""
+KEY_VALUE_URL = "HOMEREALM_KEY_VALUE_URL"
+"""Where the embedded store listens."""
+NO_UPGRADE = "HOMEREALM_NO_UPGRADE"
+"""Set to anything: the tables are upgraded by `homerealm db upgrade` alone."""
+METRICS = "HOMEREALM_METRICS"
+"""The folder of the tallies."""
+ROLE = "HOMEREALM_ROLE"
+"""`web` or `worker`: what a process is called in its metrics."""
+RELOAD_BELL = "HOMEREALM_RELOAD_BELL"
+"""The path of a file that is touched on SIGHUP: every process then reads the configuration."""
