@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,6 +45,13 @@ def files() -> tuple[str, ...]:
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return tuple(sorted(name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()))
+
+
+def copy_to(folder: Path) -> None:
+    """The project as git has it, new files included."""
+    for name in files():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
 
 
 @functools.cache

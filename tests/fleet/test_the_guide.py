@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture.source import copy_to
 from tests.servers import ROOT
 
 pytestmark = [pytest.mark.packaging, pytest.mark.xdist_group("fleet")]
@@ -38,14 +39,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if os.geteuid() != 0 or not shutil.which("unshare"):
         pytest.skip("a machine of its own needs root and unshare")
     folder = tmp_path_factory.mktemp("fleet")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / "source" / name)
+    copy_to(folder / "source")
     pip = folder / "pip"
     subprocess.run([PYTHON, "-m", "venv", pip], check=True, capture_output=True)
     fetch = [pip / "bin/pip", "download", "--quiet", "--dest", folder / "wheels", "--only-binary=:all:"]

@@ -12,7 +12,7 @@ from broker.core.transaction import Transaction
 from broker.stores.kv.codec import Unreadable, decode, encode
 from broker.stores.kv.line import Part
 from broker.stores.kv.redis import RedisKeyValue, milliseconds
-from broker.stores.kv.scripts import TRANSACTION_CLOSE, TRANSACTION_SAVE
+from broker.stores.kv.scripts import LOGIN_CLOSE, TRANSACTION_SAVE
 
 GRAVE = timedelta(minutes=10)
 """How long a finished login says so. After that it is gone, and gone cannot be finished either."""
@@ -64,10 +64,10 @@ class KvTransactions:
     def close(self, transaction: Transaction) -> bool:
         left = transaction.expires_at - self._clock.now()
         nonce = self._kv.nonce()
-        arguments: list[Part] = [nonce, tombstone(transaction, nonce), milliseconds(min(left, GRAVE))]
-        return left.total_seconds() > 0 and bool(
-            self._kv.run(TRANSACTION_CLOSE, [transaction_key(transaction.id)], arguments)
-        )
+        no_grant: list[Part] = ["", "0"]
+        arguments: list[Part] = [nonce, tombstone(transaction, nonce), milliseconds(min(left, GRAVE)), *no_grant]
+        key = transaction_key(transaction.id)
+        return left.total_seconds() > 0 and bool(self._kv.run(LOGIN_CLOSE, [key, key], arguments))
 
 
 def transaction_key(id: str) -> str:

@@ -1,4 +1,5 @@
--- The end of a login on a cluster: what happens once, in one slot. KEYS: transaction, grant.
+-- The end of a login, as far as it happens once, in one slot: on a cluster, and where no code is made.
+-- KEYS: transaction, grant.
 -- ARGV: nonce, tombstone ('' when the transaction was never stored), its ttl (ms), grant ('' for none), its ttl (ms).
 if ARGV[2] ~= '' then
   local value = redis.call('GET', KEYS[1])
