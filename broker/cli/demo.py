@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +28,9 @@ HOST = "127.0.0.1"
               help="The broker's; the app and the upstream provider take the next two.")  # fmt: skip
 def demo(reset: bool, folder: Path, port: int) -> None:
     """The whole product on this machine: broker, an app, an upstream provider, sample users, a mailbox."""
-    from broker.cli.serve import event_of_a_process, open_port
+    from broker.cli.serve import open_port
     from broker.demo import sample
+    from broker.demo.events import Events
     from broker.demo.preparation import Addresses, prepare
     from broker.processes.supervisor import StartFailed, Supervisor
 
@@ -36,7 +39,8 @@ def demo(reset: bool, folder: Path, port: int) -> None:
         open_port(HOST, one).close()
     folder = folder.absolute()
     broker, upstream = prepare(folder, addresses, reset=reset)
-    supervisor = Supervisor(event_of_a_process)
+    events = Events(folder)
+    supervisor = Supervisor(events.of_a_process, errors=events.descriptor)
     supervisor.install_signals()
     stores = []
     try:
@@ -48,7 +52,7 @@ def demo(reset: bool, folder: Path, port: int) -> None:
             processes += _servers(config, environment, addresses, folder)
         processes.append(_app(addresses))
         if supervisor.start(_side_by_side(processes)):
-            click.echo(table(addresses))
+            click.echo(table(addresses, folder))
             sys.stdout.flush()
             supervisor.run()
     except StartFailed as failure:
@@ -58,6 +62,7 @@ def demo(reset: bool, folder: Path, port: int) -> None:
         supervisor.stop()
         for store in stores:
             store.stop()
+        events.close()
 
 
 def _side_by_side(processes: list[Process]) -> list[Process]:
@@ -111,9 +116,12 @@ def _app(addresses: Addresses) -> Process:
     )
 
 
-def table(addresses: Addresses) -> str:
+def table(addresses: Addresses, folder: Path) -> str:
     """Addresses, people, and what to try."""
     from broker.demo import sample
+    from broker.demo.events import NAME
+
+    here = Path(os.path.relpath(folder))
 
     people = [
         (one.username or one.email, f"{one.tenant}: {one.note}") for one in (*sample.BROKER, *sample.UPSTREAM)
@@ -124,13 +132,14 @@ def table(addresses: Addresses) -> str:
         ("On another device", "open that mail in another browser: Continue to Demo app"),
         ("A password elsewhere", "type carol@contoso.example: you are sent to Contoso's own reset page"),
         ("Help somebody", f"{addresses.broker}/t/acme/admin, as grace: find ada, open More"),
-        ("A one-time link", "homerealm user login-link ada --tenant acme --config var/demo/broker/config"),
+        ("A one-time link", f"{_program()} user login-link ada --tenant acme --config {here / 'broker' / 'config'}"),
     )
     rows: list[tuple[str, str]] = [
         ("The app", addresses.app),
         ("The broker", f"{addresses.broker}/t/acme/login"),
         ("Upstream provider", f"{addresses.upstream}/t/contoso/login"),
         ("Mailbox", f"{addresses.broker}/dev/mailbox"),
+        ("What happens", f"{here / NAME}: an event a line; what goes wrong is said here, too"),
     ]
     lines = ["", "Homerealm's demo is ready. Ctrl-C stops everything.", ""]
     for title, block in (
@@ -139,3 +148,12 @@ def table(addresses: Addresses) -> str:
         width = max(len(left) for left, _ in block)
         lines += [title, *(f"  {left:{width}}  {right}" for left, right in block), ""]
     return "\n".join(lines)
+
+
+def _program() -> str:
+    """How this command is called from where we are: `make demo` runs it from a folder that is not in PATH."""
+    ours = Path(sys.argv[0])
+    found = shutil.which("homerealm")
+    if found is not None and os.path.realpath(found) == os.path.realpath(ours):
+        return "homerealm"
+    return os.path.relpath(ours)

@@ -68,14 +68,22 @@ class _Running:
 class Supervisor:
     """Call `start` in the main thread, then `run` until a signal comes, and `stop` in any case."""
 
-    def __init__(self, tell: Callable[..., None], *, before_reload: Callable[[], bool] = lambda: True) -> None:
-        """`before_reload` is asked on SIGHUP; False: nothing changes.
+    def __init__(
+        self,
+        tell: Callable[..., None],
+        *,
+        before_reload: Callable[[], bool] = lambda: True,
+        errors: int | None = None,
+    ) -> None:
+        """`before_reload` is asked on SIGHUP; False: nothing changes. `errors` is the file descriptor for what commands
+        write to standard error; None: ours.
 
         `tell` gets events for the operator: `process.ended` (`process`, `how`, `after` and `again_in`, in seconds),
         `process.killed` (`process`, `after`), `processes.reload`.
         """
         self._tell = tell
         self._before_reload = before_reload
+        self._errors = errors
         self._running: list[_Running] = []
         self._happened: SimpleQueue[signal.Signals | Child] = SimpleQueue()
         self._stopping = False
@@ -164,6 +172,7 @@ class Supervisor:
             tethered(process.command),
             env={**os.environ, **process.environment},
             stdin=subprocess.DEVNULL,
+            stderr=self._errors,
             pass_fds=process.inherits,
             start_new_session=True,  # the terminal's Ctrl-C is for the supervisor
         )

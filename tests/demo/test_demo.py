@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.processes import gone, tree, wait_until
+from tests.crash.processes import gone, kill_nine, like, tree, wait_until
 from tests.crash.visitor import Visitor, signs_in
 from tests.servers import answers, listens, program, short_folder
 
@@ -103,6 +104,10 @@ def test_one_table_three_servers_and_ctrl_c_ends_it_all(start: type[Terminal], f
         assert words in demo.printed
     assert "Traceback" not in demo.printed
     assert "WARNING" not in demo.printed
+    assert '{"' not in demo.printed, "events are for the file"
+    kept = folder / "demo" / "events.log"
+    assert f"{Path('demo') / 'events.log'}: an event a line" in demo.printed
+    assert {"config.watched", "turn.taken"} <= {json.loads(line)["event"] for line in kept.read_text().splitlines()}
 
     broker = f"http://localhost:{demo.port}"
     for port, path in (
@@ -126,6 +131,20 @@ def test_one_table_three_servers_and_ctrl_c_ends_it_all(start: type[Terminal], f
     wait_until(lambda: answers(again.port, "/t/acme/login"), "the login page")
     print(f"a warm start answers after {time.monotonic() - again.started:.1f} s")
     assert signs_in(broker, "acme", "ada", PASSWORD)
+
+
+def test_what_goes_wrong_is_said_in_the_terminal_and_in_the_file(start: type[Terminal], folder: Path) -> None:
+    demo = start()
+    demo.until("login-link")
+    kill_nine(like(tree(demo.process.pid), "broker.demo.relying_party"))
+    demo.until("the demo app ended (SIGKILL) and is started again")
+    wait_until(lambda: answers(demo.port + 1, "/"), "the app, again")
+    (folder / "demo" / "broker" / "config" / "tenants" / "acme.yaml").write_text("id: [\n")
+    demo.until('"config.refused"')
+    assert demo.ctrl_c() == 0
+    said = (folder / "demo" / "events.log").read_text()
+    assert '"process.ended"' in said
+    assert '"config.refused"' in said
 
 
 def test_what_somebody_changed_stays_until_reset(start: type[Terminal], folder: Path) -> None:
