@@ -12,11 +12,13 @@ from datetime import timedelta
 
 import pytest
 
+from broker.core.attempts import Demand, Limit
 from broker.core.errors import Unavailable
 from broker.services.secrets import SecretVault
 from broker.stores.kv.grants import KvGrants
 from broker.stores.kv.redis import RedisKeyValue
 from broker.stores.kv.scripts import BY_SHA
+from broker.stores.kv.throttle import KvThrottle
 from broker.testing.clock import FixedClock
 from broker.testing.race import race
 from broker.testing.samples import a_grant
@@ -24,6 +26,7 @@ from tests.kv_engines import ENGINES, LossyProxy
 from tests.kv_servers import Watched, cluster, until, watched
 
 HOUR = timedelta(hours=1)
+FROM = Limit("from", burst=20, period=timedelta(seconds=1))
 TICKETS = [f"ticket-{number}" for number in range(300)]
 
 
@@ -104,6 +107,29 @@ def test_a_take_that_only_a_dead_primary_has_counts_as_failed(servers: Watched) 
         assert kv.take("ticket") is None
 
 
+def test_a_solved_challenge_and_a_revoked_token_that_only_a_dead_primary_has_count_as_failed(servers: Watched) -> None:
+    demand = Demand(always=True, solved="one", lifetime=HOUR)
+    with connected(servers.url) as kv:
+        clock = FixedClock()
+        grants = KvGrants(kv, SecretVault(bytes(range(32))), clock)
+        throttle = KvThrottle(kv, clock, "marker")
+        throttle.charge(FROM)
+        kv.put("the first", b"", HOUR)
+        assert kv.take("the first") == b"", "it knows the replica now"
+        _replicated(servers)
+        servers.link.hold()
+        with pytest.raises(Unavailable, match="0 of 1 replicas"):
+            throttle.charge(FROM, demand=demand)
+        with pytest.raises(Unavailable, match="0 of 1 replicas"):
+            grants.revoke_token("jti", HOUR)
+        throttle.charge(FROM)  # what is merely counted waits for nobody
+        _fail_over(servers)
+        until(lambda: not throttle.charge(FROM, demand=demand).demanded, "the replica has become the primary")
+        assert throttle.charge(FROM, demand=demand).demanded
+        grants.revoke_token("jti", HOUR)
+        assert grants.is_revoked("jti")
+
+
 def test_who_does_not_want_to_wait_for_replicas_has_it_taken_twice(servers: Watched) -> None:
     """What the others guard against does happen."""
     with connected(f"{servers.url}?replicas=0") as kv:
@@ -128,13 +154,14 @@ def test_with_no_replica_left_there_is_nothing_to_wait_for(servers: Watched) -> 
         kv.take("3")
 
 
-@pytest.mark.parametrize("step", ["take", "put_absent", "swap", "redeem", "rotate"])
+@pytest.mark.parametrize("step", ["take", "put_absent", "swap", "redeem", "rotate", "revoke token", "solved"])
 def test_a_step_that_is_asked_for_again_waits_for_replicas_again(servers: Watched, step: str) -> None:
     """Its answer was lost, so it is repeated, and changes nothing the second time: replicas still have not got it."""
     proxy = LossyProxy(f"redis://127.0.0.1:{servers.primary.port}")
     with connected(f"{proxy.url}?replicas=1") as kv:
         clock = FixedClock()
         grants = KvGrants(kv, SecretVault(bytes(range(32))), clock)
+        throttle = KvThrottle(kv, clock, "marker")
         grant = a_grant(clock.now())
         for script in BY_SHA.values():
             kv.everywhere("SCRIPT", "LOAD", script.text)
@@ -149,6 +176,8 @@ def test_a_step_that_is_asked_for_again_waits_for_replicas_again(servers: Watche
             "swap": lambda: kv.swap("ticket", b"ada", b"eve", HOUR),
             "redeem": lambda: grants.redeem_code(code),
             "rotate": lambda: grants.rotate_refresh(first, second),
+            "revoke token": lambda: grants.revoke_token("jti", HOUR),
+            "solved": lambda: throttle.charge(FROM, demand=Demand(always=True, solved="one", lifetime=HOUR)),
         }
         _replicated(servers)
         servers.link.hold()

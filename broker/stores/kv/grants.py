@@ -97,7 +97,8 @@ class KvGrants:
 
     def revoke_token(self, jti: str, ttl: timedelta) -> None:
         if ttl > timedelta():
-            self._kv.put(_revoked(jti), b"", ttl)
+            # A failover must not bring the token back.
+            self._kv.batch([("SET", _revoked(jti), b"", "PX", milliseconds(ttl))], once=True)
 
     def is_revoked(self, jti: str) -> bool:
         return self._kv.get(_revoked(jti)) is not None

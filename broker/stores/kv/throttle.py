@@ -10,7 +10,7 @@ from broker.core.ports import Clock, Rider
 from broker.stores.kv.codec import epoch_milliseconds
 from broker.stores.kv.line import Part
 from broker.stores.kv.redis import RedisKeyValue, milliseconds, raw
-from broker.stores.kv.scripts import THROTTLE_CHARGE
+from broker.stores.kv.scripts import THROTTLE_CHARGE, THROTTLE_SOLVED
 
 STRICT = timedelta(hours=1)
 """How long a store that was flushed grants a quarter of each burst only."""
@@ -59,7 +59,8 @@ class KvThrottle:
         for limit in limits:
             keys.append(_key(limit.key))
             arguments += _written(limit)
-        wait, attacked, demanded = map(int, self._kv.run(THROTTLE_CHARGE, keys, arguments).split())
+        script = THROTTLE_SOLVED if keys[4] != marker else THROTTLE_CHARGE
+        wait, attacked, demanded = map(int, self._kv.run(script, keys, arguments).split())
         # What is forgiven: the watch's minute (nothing when nobody watches), then the delays.
         paid = tuple(receipt) if watch is not None else ("", *receipt)
         return Verdict(timedelta(milliseconds=wait), bool(attacked), bool(demanded), paid)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 
 
@@ -36,5 +36,7 @@ GRANT_REDEEM = _read("grant_redeem")
 GRANT_REFRESH = _read("grant_refresh")
 GRANT_REVOKE = _read("grant_revoke")
 THROTTLE_CHARGE = _read("throttle_charge", once=False)
+THROTTLE_SOLVED = replace(THROTTLE_CHARGE, once=True)
+"""The same with a solved challenge, which must not be good for a second attempt."""
 
 BY_SHA = {one.sha: one for one in list(globals().values()) if isinstance(one, Script)}
