@@ -25,6 +25,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from broker.serving import http1
+from broker.serving.held import Answer, Held
 from broker.serving.http1 import BODY_SECONDS, Connection, Environ, Request
 from broker.serving.pace import Pace
 
@@ -47,6 +48,8 @@ GRACE_SECONDS = 0.3
 """At the end, clients that were just served may ask once more, and are told that the connection ends."""
 
 _FULL = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+REFUSED = "homerealm.refused"
+"""An app puts this key into the environ of a request whose attempt it refused: the answer waits (held.py)."""
 WsgiApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 Quick = Callable[[str, str], bool]
 """Method and path to whether such a request needs nothing but the key-value store and reads of the database."""
@@ -64,6 +67,7 @@ class Gateway:
         quick: Quick = lambda _method, _path: False,
         threads: int = THREADS,
         body_seconds: float = BODY_SECONDS,
+        held: Held | None = None,
     ) -> None:
         self._app = app
         self._quick = quick
@@ -72,7 +76,8 @@ class Gateway:
         self._selector = selectors.DefaultSelector()
         self._connections: dict[Connection, None] = {}
         self._jobs: SimpleQueue[tuple[Connection, Request, bool]] = SimpleQueue()
-        self._done: SimpleQueue[tuple[Connection, bytes, bool, bool]] = SimpleQueue()
+        self._done: SimpleQueue[Answer] = SimpleQueue()
+        self._held = held or Held()
         self._started = 0
         self._outstanding = 0
         self._pace = Pace()
@@ -148,7 +153,7 @@ class Gateway:
     def _look(self, me: object) -> None:
         """See to what is ready. The lead may be gone after each step: what else is ready stays so, for the next one."""
         somebody = False
-        for key, _ in self._selector.select(0.05 if self._stopping else 1.0):
+        for key, _ in self._selector.select(self._held.next_in(0.05 if self._stopping else 1.0)):
             what = key.data
             if what is None:
                 somebody = True
@@ -210,8 +215,7 @@ class Gateway:
         where the next leader finds it."""
         began, worked = time.perf_counter(), time.thread_time()
         self._since = began
-        answered = self._call(request)
-        self._done.put((connection, *answered, False))
+        self._done.put(self._call(connection, request, by_thread=False))
         with self._lock:
             still = self._leader is me
             if still:
@@ -239,10 +243,10 @@ class Gateway:
         while True:
             connection, request, quick = self._jobs.get()
             began = time.monotonic()
-            answered = self._call(request)
+            answer = self._call(connection, request, by_thread=True)
             if quick and time.monotonic() - began > 5 * STALL_SECONDS:
                 self._pace.pause()
-            self._done.put((connection, *answered, True))
+            self._done.put(answer)
             self._wake()
 
     def _wake(self) -> None:
@@ -253,19 +257,25 @@ class Gateway:
 
     def _deliver(self, me: object) -> None:
         while self._leader is me:
+            answer: Answer | None
             try:
-                connection, data, keep, counted = self._done.get_nowait()
+                answer = self._done.get_nowait()
             except Empty:
-                return
-            self._outstanding -= counted
-            try:
-                if self._out(connection, data, keep):
-                    self._turn(me, connection)
-            except Exception:
-                self._drop(me, connection)
+                answer = self._held.due(everything=self._stopping)
+                if answer is None:
+                    return
+            else:
+                self._outstanding -= answer.by_thread
+                if answer.refused:
+                    answer = self._held.hold(answer)
+            if answer is not None:
+                try:
+                    if self._out(answer.connection, answer.data, answer.keep):
+                        self._turn(me, answer.connection)
+                except Exception:
+                    self._drop(me, answer.connection)
 
-    def _call(self, request: Request) -> tuple[bytes, bool]:
-        """The bytes of the answer, and whether the connection stays."""
+    def _call(self, connection: Connection, request: Request, *, by_thread: bool) -> Answer:
         answer: list[Any] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
@@ -286,8 +296,8 @@ class Gateway:
             )  # fmt: skip
         except BaseException:  # also SystemExit: a thread that ends leaves its client without an answer
             log.exception("a request failed outside of the app's own error handling")
-            return http1.plain(500, "Something went wrong."), False
-        return data, keep
+            return Answer(connection, http1.plain(500, "Something went wrong."), False, by_thread, False)
+        return Answer(connection, data, keep, by_thread, REFUSED in request.environ)
 
     # --- Connections -----------------------------------------------------------------------------------------------
 

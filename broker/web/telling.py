@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from broker.core.policy import Situation, next_step
@@ -12,15 +11,23 @@ from broker.web.agent import describe
 if TYPE_CHECKING:
     from broker.core.transaction import Transaction
     from broker.core.values import User
+    from broker.web.reply import Environ
     from broker.web.visit import Visit
     from broker.wiring import Runtime
 
+HELD = frozenset({"attempts.throttled", "attempts.challenged", "service.busy"})
+"""Nothing was evaluated, and whoever guesses has the next guess ready: our web server lets these answers wait a moment
+(serving/held.py), other servers know nothing of it."""
+_REFUSED = "homerealm.refused"
+
 
 def tell(
-    runtime: Runtime, current: Visit | None, environ: Mapping[str, Any], reference: str, event: str, code: str,
+    runtime: Runtime, current: Visit | None, environ: Environ, reference: str, event: str, code: str,
     status: int, *, detail: str = "", error: str = "", transaction: Transaction | None = None, user: User | None = None,
 ) -> None:  # fmt: skip
     """`transaction`: the login, as it stood when it was refused; else what the request has read so far."""
+    if event in HELD:
+        environ[_REFUSED] = True
     if current is not None and transaction is None:
         transaction = current.transaction
     facts: dict[str, Any] = {**_facts(current, transaction), "path": str(environ.get("PATH_INFO", ""))[:200]}

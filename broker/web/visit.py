@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
@@ -27,6 +27,7 @@ from broker.web.cookies import Device, Jar, read_cookies
 from broker.web.drawn import Pieces
 from broker.web.pages import Chrome, LoginPage, Page, PasswordPage
 from broker.web.parameters import Pairs, query_of, read_form
+from broker.web.reply import Environ
 
 if TYPE_CHECKING:
     from broker.wiring import Runtime
@@ -109,7 +110,7 @@ class Visit:
     jar: Jar
     query: Pairs
     form: Pairs
-    environ: Mapping[str, Any]
+    environ: Environ
     """The request as the web server gave it (PEP 3333)."""
     client: Client | None = field(default=None)
     """The app behind this page: decides `form-action`, and whose name is shown."""
@@ -240,7 +241,7 @@ def open_visit(endpoint: str | None, values: dict[str, str] | None) -> None:
     )
 
 
-def arrive(house: House, tenant: str, environ: dict[str, Any], host: str, form: Callable[[], Pairs]) -> Visit:
+def arrive(house: House, tenant: str, environ: Environ, host: str, form: Callable[[], Pairs]) -> Visit:
     """Raises `NotFound`, `Misdirected`, `BadRequest`."""
     runtime: Runtime = environ.get(RUNTIME) or house.runtime
     found = runtime.tenant(TenantId(tenant))

@@ -27,6 +27,7 @@ import os, resource, sys, threading, time
 from flask import Flask, request
 import broker.wsgi
 from broker.serving.gateway import Gateway
+from broker.serving.held import Held
 
 app = Flask("echo")
 gate = threading.Event()
@@ -74,10 +75,17 @@ def cookies():
     answer.set_cookie("a", "1"); answer.set_cookie("b", "2")
     return answer
 
+@app.get("/refused/<name>")
+@app.get("/quick/refused/<name>")
+def refused(name):
+    request.environ["homerealm.refused"] = True
+    return name, 429
+
 app.config["PROPAGATE_EXCEPTIONS"] = True
 
 def gateway():
-    return Gateway(app, quick=quick, threads=4, body_seconds=2.0)
+    # What is held, is held until something else ends it: an hour is longer than these tests.
+    return Gateway(app, quick=quick, threads=4, body_seconds=2.0, held=Held(seconds=3600, most=2))
 
 def quick(_, path):
     if path == "/mistake":
