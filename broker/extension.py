@@ -16,10 +16,10 @@ from broker.core.values import TenantId
 from broker.core.watching import NO_METER
 from broker.reload import Live
 from broker.web.assets import Asset, Assets
-from broker.web.drawn import Pieces
+from broker.web.drawn import Pieces, UsualPage
 from broker.web.lane import Lane
 from broker.web.measured import Measured, Routes, routes
-from broker.web.pages import Chrome, LoginPage, Page, PasswordPage
+from broker.web.pages import Chrome, Page
 from broker.web.protocol import Protocol
 from broker.web.render import Renderer
 from broker.web.reply import Environ, WsgiApp
@@ -126,7 +126,7 @@ class Broker:
     def render(self, content: Page, frame: Chrome) -> str:
         return self.renderer.render(content, frame)
 
-    def pieces(self, content: LoginPage | PasswordPage, frame: Chrome) -> Pieces:
+    def pieces(self, content: UsualPage, frame: Chrome) -> Pieces:
         return self.renderer.pieces(content, frame)
 
     @property

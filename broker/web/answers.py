@@ -13,9 +13,9 @@ from broker.core.tenant import Client, ConnectionEntry, Tenant
 from broker.core.transaction import Transaction
 from broker.flows.sign_in import Next
 from broker.web.challenge import puzzles
-from broker.web.drawn import IDENTIFIER, REFERENCE, TX, Pieces, fill
+from broker.web.drawn import IDENTIFIER, REFERENCE, TX, Pieces, UsualPage, fill
 from broker.web.headers import security_headers
-from broker.web.pages import App, Chrome, LoginPage, Page, PasswordPage
+from broker.web.pages import App, Chrome, Page
 from broker.web.reply import HTML, AnyReply, Reply, see_other
 from broker.web.shield import token
 from broker.web.telling import refuse
@@ -85,7 +85,7 @@ def settled(current: Visit) -> Settled:
 
 
 def usual(
-    current: Visit, tx: str, looks: tuple[object, ...], identifier: str, content: Callable[[], LoginPage | PasswordPage]
+    current: Visit, tx: str, looks: tuple[object, ...], identifier: str, content: Callable[[], UsualPage]
 ) -> Reply:
     """A page of every login, with nothing to say but what it always says.
 

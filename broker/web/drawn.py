@@ -14,9 +14,11 @@ from dataclasses import replace
 from markupsafe import escape
 
 from broker.web.pages import Chrome, LoginPage, Page, PasswordPage
+from broker.web.pages_recovery import ForgotPage
 
 Pieces = tuple[str, ...]
 """Text and the name of a place, in turn."""
+UsualPage = LoginPage | PasswordPage | ForgotPage
 
 # Characters for private use, which `escape` passes on, and which no text of ours or of a configuration has.
 _OPEN, _CLOSE = "\ue000", "\ue001"
@@ -30,7 +32,7 @@ def _place(name: str) -> str:
     return f"{_OPEN}{name}{_CLOSE}"
 
 
-def cut(draw: Callable[[Page, Chrome], str], page: LoginPage | PasswordPage, chrome: Chrome) -> Pieces:
+def cut(draw: Callable[[Page, Chrome], str], page: UsualPage, chrome: Chrome) -> Pieces:
     """A page for anybody."""
     frame = replace(
         chrome,
@@ -39,6 +41,9 @@ def cut(draw: Callable[[Page, Chrome], str], page: LoginPage | PasswordPage, chr
         reference=_place(REFERENCE) if chrome.reference else "",
     )
     anybody = replace(page, identifier=_place(IDENTIFIER)) if page.identifier else page
+    if isinstance(anybody, LoginPage) and anybody.sent is not None and anybody.identifier:
+        # A mail was asked for with what the page shows as typed before.
+        anybody = replace(anybody, sent=replace(anybody.sent, identifier=_place(IDENTIFIER)))
     return tuple(_PLACE.split(draw(anybody, frame)))
 
 

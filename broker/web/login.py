@@ -95,12 +95,22 @@ def login_page(
     status: int = 200, retry_after: int = 0,
 ) -> Reply:  # fmt: skip
     """No SQL and no further round trip: everything stands in the transaction and in the configuration."""
-    if error is None and typed is None and status == 200 and not transaction.notice:
+    asked = transaction.notice == LoginNotice.MAIL_SENT and bool(transaction.identifier)
+    if error is None and typed is None and status == 200 and (asked or not transaction.notice):
         device, again = current.device, _again(transaction)
         identifier = transaction.identifier or device.identifier
         last = next((one.id for one in settled(current).offered if one.id == device.connection), None)
-        looks = "login", transaction.connection, last, bool(identifier), not transaction.identifier, again
-        return usual(current, transaction.id, looks, identifier, lambda: _first(current, transaction))
+        looks = "login", transaction.connection, last, bool(identifier), not transaction.identifier, again, asked
+        content = _with_mail if asked else _first
+        return usual(current, transaction.id, looks, identifier, lambda: content(current, transaction))
+    return _with_notice(current, transaction, error=error, typed=typed, status=status, retry_after=retry_after)
+
+
+def _with_notice(
+    current: Visit, transaction: Transaction, *, error: LoginError | None, typed: str | None, status: int,
+    retry_after: int,
+) -> Reply:  # fmt: skip
+    """Something happened just before, or what was typed will not do."""
     name, _, rest = (transaction.notice or "").partition(":")
     title, _, reference = rest.partition(":")
     current.reference = reference or current.reference  # that of the failure: the log has it
@@ -148,6 +158,12 @@ def _first(current: Visit, transaction: Transaction, typed: str | None = None) -
         remembered=not transaction.identifier and typed is None and bool(device.identifier),
         reauthenticate=_again(transaction),
     )
+
+
+def _with_mail(current: Visit, transaction: Transaction) -> LoginPage:
+    """The first page for somebody who has just asked for a mail."""
+    first = _first(current, transaction)
+    return replace(first, notice=LoginNotice.MAIL_SENT, sent=_sent(current, transaction))
 
 
 def _sent(current: Visit, transaction: Transaction) -> Sent:

@@ -21,9 +21,10 @@ from broker.core.tenant import Client
 from broker.core.transaction import Transaction
 from broker.core.values import ClientId, ConnectionId
 from broker.flows.recovery import Elsewhere
-from broker.web.answers import away, go, page, upstream_failed
+from broker.web.answers import away, go, page, upstream_failed, usual
 from broker.web.challenge import origin
 from broker.web.forms import ElsewhereForm, ForgotForm
+from broker.web.lane import often
 from broker.web.login import identifiers
 from broker.web.pages_recovery import ForgotError, ForgotPage, ResetElsewherePage, WhyElsewhere
 from broker.web.telling import refuse
@@ -46,24 +47,26 @@ def waiting(current: Visit, source: str) -> Transaction | None:
     return current.runtime.sign_in.rested(transaction, lambda: current.visitor)
 
 
-def _login_for(current: Visit, transaction: Transaction | None) -> Transaction:
-    """The login that a visitor goes back to: the app's, or one to our own account page."""
-    if transaction is not None:
-        return transaction
+def _home_login(current: Visit) -> Transaction:
+    """For a visitor without a login of an app: one to our own account page. Not stored yet."""
     client = current.tenant.internal_client
     current.client = client
     request = {"client_id": client.client_id, "redirect_uri": f"{current.tenant.issuer}/account", "scope": "openid"}
     flow = current.runtime.sign_in
-    opened = flow.begin(current.tenant, client, request, current.visitor, current.runtime.settings.version).transaction
-    if opened.identity is not None:
-        opened = opened.reauthenticate()
-    flow.open(opened)
-    return opened
+    opened = flow.begin(current.tenant, client, request, current.newcomer, current.runtime.settings.version).transaction
+    return opened.reauthenticate() if opened.identity is not None else opened
 
 
-@views.get("/forgot")
-def forgot() -> AnyReply:
-    current = visit()
+def _save(current: Visit, before: Transaction | None, after: Transaction) -> None:
+    """A login as it goes on: stored for the first time where there was none."""
+    if before is None:
+        current.runtime.sign_in.open(after)
+    else:
+        current.runtime.sign_in.keep(before, after)
+
+
+@often(views, "/forgot", "GET")
+def forgot(current: Visit) -> AnyReply:
     transaction = waiting(current, "query")
     chosen, identifier = None, transaction.identifier if transaction else None
     if "other" in current.query:
@@ -83,16 +86,22 @@ def forgot_page(
     current: Visit, transaction: Transaction | None, *, error: ForgotError | None = None, typed: str = "",
     status: int = 200, retry_after: int = 0,
 ) -> Reply:  # fmt: skip
-    known = current.signed_in
-    content = ForgotPage(
-        identifier=typed or (transaction.identifier if transaction else "") or current.device.identifier,
-        identifiers=identifiers(current.tenant, _local_connection(current)),
-        error=error,
-        retry_after=retry_after,
-        signed_in_as=known[1].label if known else "",
-        lifetime=current.tenant.rules.reset.lifetime,
-    )
-    return page(current, content, tx=transaction.id if transaction else "", status=status, retry_after=retry_after)
+    known, tx = current.signed_in, transaction.id if transaction else ""
+    identifier = typed or (transaction.identifier if transaction else "") or current.device.identifier
+
+    def content() -> ForgotPage:
+        return ForgotPage(
+            identifier=identifier,
+            identifiers=identifiers(current.tenant, _local_connection(current)),
+            error=error,
+            retry_after=retry_after,
+            signed_in_as=known[1].label if known else "",
+            lifetime=current.tenant.rules.reset.lifetime,
+        )
+
+    if error is None and known is None:
+        return usual(current, tx, ("forgot", bool(identifier)), identifier, content)
+    return page(current, content(), tx=tx, status=status, retry_after=retry_after)
 
 
 def _local_connection(current: Visit) -> str | None:
@@ -106,16 +115,15 @@ def _resets_here(current: Visit, connection: ConnectionId) -> bool:
     return isinstance(current.runtime.connection(current.tenant, connection), LocalReset)
 
 
-@views.post("/forgot")
-def forgot_post() -> AnyReply:
+@often(views, "/forgot", "POST")
+def forgot_post(current: Visit) -> AnyReply:
     """The same answer for everybody: back on the log-in screen (SECURITY 7)."""
-    current = visit()
-    form = ForgotForm.of(current)
+    form = ForgotForm.sent(current)
     transaction = waiting(current, "form")
     typed = form.text("username").strip()
     if not typed:
         return forgot_page(current, transaction, error=ForgotError.EMPTY, status=422)
-    login = _login_for(current, transaction)
+    login = transaction or _home_login(current)
     try:
         answer = current.runtime.recovery.ask(
             current.tenant,
@@ -136,12 +144,11 @@ def forgot_post() -> AnyReply:
         return forgot_page(
             current, transaction, error=ForgotError.THROTTLED, typed=typed, status=429, retry_after=wait.retry_after
         )
-    flow = current.runtime.sign_in
     if isinstance(answer, Elsewhere):
-        flow.keep(login, login.note(None, typed))
+        _save(current, transaction, login.note(None, typed))
         return go(current, "/forgot/elsewhere", connection=answer.connection.id, tx=login.id)
     ready = login.reauthenticate() if login.identity is not None else login.forget_choice()
-    flow.keep(login, ready.note("mail_sent", typed))
+    _save(current, transaction, ready.note("mail_sent", typed))
     _count(current, "reset.asked", login)
     return go(current, "/login", tx=login.id)
 
@@ -183,12 +190,12 @@ def elsewhere() -> AnyReply:
 
 def _login_for_client(current: Visit, client: Client | None) -> Transaction:
     """A mail opened without its login: sign in to ourselves, and go on to the app by its own address."""
-    opened = _login_for(current, None)
-    if client is None:
-        return opened
-    home = f"{current.tenant.issuer}/home?client_id={client.client_id}"
-    led = replace(opened, request={**opened.request, "redirect_uri": home}, version=opened.version + 1)
-    return current.runtime.sign_in.keep(opened, led)
+    opened = _home_login(current)
+    if client is not None:
+        home = f"{current.tenant.issuer}/home?client_id={client.client_id}"
+        opened = replace(opened, request={**opened.request, "redirect_uri": home})
+    current.runtime.sign_in.open(opened)
+    return opened
 
 
 def _count(current: Visit, event: str, login: Transaction, connection: str = "") -> None:

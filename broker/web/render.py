@@ -17,8 +17,8 @@ from markupsafe import Markup, escape
 
 from broker.web import texts
 from broker.web.assets import Assets
-from broker.web.drawn import Pieces, cut
-from broker.web.pages import Chrome, LoginPage, Page, PasswordPage
+from broker.web.drawn import Pieces, UsualPage, cut
+from broker.web.pages import Chrome, Page
 from broker.web.wording import WordedEnvironment
 
 _ADDRESS = re.compile(r"(https?://[^\s<>\"']*[\w/=&-])")
@@ -41,7 +41,7 @@ class Renderer:
         self._script = assets.url("hosted.js")
         self._icon = assets.url("icon.svg")
 
-    def pieces(self, page: LoginPage | PasswordPage, chrome: Chrome) -> Pieces:
+    def pieces(self, page: UsualPage, chrome: Chrome) -> Pieces:
         """The whole document, without what is a visit's own."""
         return cut(self.render, page, chrome)
 

@@ -24,8 +24,8 @@ from broker.web.agent import describe
 from broker.web.assets import Asset
 from broker.web.client_address import client_address
 from broker.web.cookies import Device, Jar, read_cookies
-from broker.web.drawn import Pieces
-from broker.web.pages import Chrome, LoginPage, Page, PasswordPage
+from broker.web.drawn import Pieces, UsualPage
+from broker.web.pages import Chrome, Page
 from broker.web.parameters import Pairs, query_of, read_form
 from broker.web.reply import Environ
 
@@ -78,7 +78,7 @@ class House(Protocol):
 
     def render(self, content: Page, frame: Chrome) -> str: ...
 
-    def pieces(self, content: LoginPage | PasswordPage, frame: Chrome) -> Pieces: ...
+    def pieces(self, content: UsualPage, frame: Chrome) -> Pieces: ...
 
     @property
     def settled(self) -> dict[Any, Any]:

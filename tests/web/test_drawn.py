@@ -11,16 +11,19 @@ from broker.testing.pages import Sample, samples
 from broker.web.assets import Assets
 from broker.web.drawn import cut, fill
 from broker.web.pages import Chrome, LoginPage, Page, PasswordPage
+from broker.web.pages_recovery import ForgotPage
 from broker.web.render import Renderer
 
 RENDERER = Renderer(resources.templates(), Assets(resources.templates() / "static"))
-OFTEN = [one for one in samples() if isinstance(one.page, (LoginPage, PasswordPage))]
+OFTEN = [one for one in samples() if isinstance(one.page, (LoginPage, PasswordPage, ForgotPage))]
 
 
 @pytest.mark.parametrize("identifier", ['<ada & "co">@acme.test', ""], ids=["known", "unknown"])
 @pytest.mark.parametrize("sample", OFTEN, ids=lambda one: one.name)
 def test_a_page_from_memory_is_the_page_that_would_be_drawn(sample: Sample, identifier: str) -> None:
     page = replace(sample.page, identifier=identifier)  # type: ignore[call-arg]
+    if isinstance(page, LoginPage) and page.sent is not None and identifier:
+        page = replace(page, sent=replace(page.sent, identifier=identifier))
     pieces = RENDERER.pieces(page, replace(sample.chrome, tx="another", reference="another"))  # type: ignore[arg-type]
     for person in ("one", "two"):
         own = {"tx": f"tx-{person}", "reference": f"reference-of-{person}", "identifier": identifier}
@@ -32,15 +35,18 @@ def test_a_page_from_memory_is_the_page_that_would_be_drawn(sample: Sample, iden
         assert filled == RENDERER.render(page, chrome)
 
 
-def test_what_is_kept_knows_nobody() -> None:
+@pytest.mark.parametrize("name", ["login/first-visit", "login/mail-sent", "forgot/plain"])
+def test_what_is_kept_knows_nobody(name: str) -> None:
     drawn: list[tuple[Page, Chrome]] = []
 
     def draw(page: Page, chrome: Chrome) -> str:
         drawn.append((page, chrome))
         return RENDERER.render(page, chrome)
 
-    sample = next(one for one in OFTEN if one.page.name == "login")
+    sample = next(one for one in OFTEN if one.name == name)
     page = replace(sample.page, identifier="ada@acme.test")  # type: ignore[call-arg]
+    if isinstance(page, LoginPage) and page.sent is not None:
+        page = replace(page, sent=replace(page.sent, identifier="ada@acme.test"))
     chrome = replace(sample.chrome, tx="tx-of-ada", reference="7K3Q", csrf=lambda form: f"csrf-of-ada-{form}")
     kept = repr((cut(draw, page, chrome), drawn))  # type: ignore[arg-type]
     for own in ("ada@acme.test", "tx-of-ada", "csrf-of-ada", "7K3Q"):

@@ -127,7 +127,29 @@ def what_is_odd(walker: Walker) -> Iterator[Told]:
     yield walker.ask("GET", "/login", headers={"Cookie": 'a="b\\073"; =; é; a'})
 
 
-@pytest.mark.parametrize("journey", [every_page, what_is_refused, what_is_odd], ids=lambda one: one.__name__)
+def a_forgotten_password(walker: Walker) -> Iterator[Told]:
+    yield walker.begin()
+    fields = walker.hidden("/login")
+    yield walker.ask("GET", f"/forgot?tx={fields['tx']}")
+    yield walker.submit("/forgot", username="")
+    yield walker.submit("/forgot", username="not an \u202e address")
+    yield walker.submit("/forgot", username="eve@contoso.test")
+    walker.ask("GET", f"/forgot?tx={fields['tx']}&other=1")
+    yield walker.submit("/forgot", username="ada")
+    yield walker.ask("GET", f"/login?tx={fields['tx']}")
+    yield walker.submit("/forgot", username="nobody@acme.test")
+    yield walker.ask("GET", f"/login?tx={fields['tx']}")
+    fields = walker.hidden("/forgot")
+    yield walker.ask("POST", "/forgot", data=fields | {"username": "ada", "csrf_token": "stale"})
+    yield walker.ask("POST", "/forgot?username=eve", data=fields | {"username": "ada"})
+    yield walker.ask("POST", "/forgot", data={"username": "ada"})
+    yield walker.ask("GET", "/forgot")
+    yield walker.submit("/forgot", username="ada@acme.test")
+
+
+@pytest.mark.parametrize(
+    "journey", [every_page, what_is_refused, what_is_odd, a_forgotten_password], ids=lambda one: one.__name__
+)
 def test_both_ways_give_the_same_answers(town: Town, journey: Callable[[Walker], Iterator[Told]]) -> None:
     lane = lane_of(town)
     assert list(journey(Walker(lane))) == list(journey(Walker(lane._long_way)))
