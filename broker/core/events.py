@@ -33,7 +33,6 @@ class Action(StrEnum):
     KEY_ADDED = "key.added"
     KEY_RETIRED = "key.retired"
     USER_LINKED = "user.linked"
-    USER_UNLINKED = "user.unlinked"
     CONFIGURATION_CHANGED = "configuration.changed"
     AUDIT_EXPORTED = "audit.exported"
     AUDIT_ARCHIVED = "audit.archived"

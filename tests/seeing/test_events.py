@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.core.events import Action
 from broker.core.happenings import EVENTS
 from broker.core.values import Secret
 from broker.services.event_log import MASK, Pen, redact
@@ -41,6 +42,16 @@ def said() -> dict[str, str]:
 def test_every_event_that_is_said_is_in_the_list_and_the_other_way_round() -> None:
     assert set(said()) - set(EVENTS) == set()
     assert set(EVENTS) - set(said()) == set()
+
+
+def test_every_action_of_the_audit_log_is_written_somewhere() -> None:
+    used = {
+        node.attr
+        for path in [*ROOT.glob("broker/**/*.py"), *ROOT.glob("connections/**/*.py")]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Action"
+    }
+    assert set(Action.__members__) - used == set()
 
 
 def test_secrets_are_masked_by_type_by_key_and_in_texts() -> None:
