@@ -391,6 +391,7 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
     kv = RedisKeyValue.connect(url)
     ours = ExitStack()
     meter = open_meter(environ)
+    _say_revision(meter, database)
     spans = spans or _traces(environ, ours)
     fetcher = fetcher or ours.enter_context(closing(HttpFetcher(settings.egress)))
     if hasher is None:
@@ -457,6 +458,11 @@ def open_meter(environ: Mapping[str, str]) -> Meter:
     meter = Tally(Path(folder), environ.get(ROLE, "web"))
     event_log.count_losses(meter)
     return meter
+
+
+def _say_revision(meter: Meter, database: Database) -> None:
+    if meter is not NO_METER:
+        meter.level("schema_revision", int(database.ping()))
 
 
 def _key_value(settings: Settings, environ: Mapping[str, str]) -> tuple[str, Callable[[], None]]:

@@ -113,6 +113,7 @@ class Worker:
         self._maintained_at: datetime | None = None
         self._sealed_at: datetime | None = None
         self._noted = ""
+        self._fitted_at: datetime | None = None
         self._clocks: tuple[datetime, float] | None = None
 
     @property
@@ -123,9 +124,11 @@ class Worker:
         """Until `stop` is set; what is being done then is finished. No exception ends the loop."""
         while not stop.is_set():
             try:
+                self._look_at_the_tables()
                 worked = self._batch(stop)
                 self._in_turn()
                 self._watch_the_clock()
+                self.runtime.meter.level("worker_round_timestamp_seconds", self.runtime.clock.now().timestamp())
             except Exception as error:
                 worked = 0
                 log.error("worker.failed", error=_short(error), exc_info=not isinstance(error, Unavailable))
@@ -254,6 +257,25 @@ class Worker:
         with runtime.database.writing() as work:
             work.outbox.dead(job.id, _short(error), runtime.clock.now())
 
+    def _look_at_the_tables(self) -> None:
+        """Once a minute: another release may have changed them since we started.
+
+        Raises `ConfigurationError` when this one could do harm, each time until they fit.
+        """
+        runtime = self.runtime
+        now = runtime.clock.now()
+        if not is_due(self._fitted_at, MAINTENANCE, now):
+            return
+        try:
+            revision = runtime.database.ping()
+        except ConfigurationError:
+            self._fitted_at = None
+            runtime.meter.level("schema_unfit", 1)
+            raise
+        self._fitted_at = now
+        runtime.meter.level("schema_unfit", 0)
+        runtime.meter.level("schema_revision", int(revision))
+
     def _in_turn(self) -> None:
         """What one of all workers does, at its times."""
         if self._turn.mine(self.runtime.leases, self.runtime.clock):
@@ -296,8 +318,7 @@ class Worker:
         count_event(self.runtime.meter, event, facts)
 
     def _measure(self, runtime: WorkerRuntime, now: datetime) -> None:
-        """The state of the queue, and that somebody works on it."""
-        runtime.meter.level("worker_round_timestamp_seconds", now.timestamp())
+        """The state of the queue."""
         if runtime.meter is NO_METER:
             return
         with runtime.database.reading() as work:

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import cache
@@ -60,7 +61,9 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
     environment = {CONFIG: str(config.resolve()), RELOAD_BELL: bell.name}
     if no_upgrade:
         environment[NO_UPGRADE] = "1"
-    processes = [lookout_process(settings.metrics, Path(settings.root), environment)] if settings.metrics else []
+    roles = ["web"] if no_worker else ["web", "worker"]
+    folder = _tallies(settings)
+    processes = [lookout_process(settings.metrics, folder, roles, environment)] if settings.metrics else []
     if not no_worker:
         processes.append(worker_process(environment))
     processes += web_processes(listener, number, environment)
@@ -118,9 +121,42 @@ _WHAT_THEY_IMPORT = (
 
 @click.command()
 @config_option
-def worker(config: Path) -> None:
+@click.option("--metrics", metavar="HOST:PORT", help="Answer /metrics and /readyz there, as `serve` does.")
+def worker(config: Path, metrics: str | None) -> None:
     """The background worker alone. More of them share the work; each job is done by one."""
+    settings = _load(config)
+    if settings is None:
+        raise SystemExit(WRONG)
+    if metrics or settings.metrics:
+        from broker.services.tally import total
+
+        folder = _tallies(settings)
+        total(folder)  # what dead workers have counted is put together, also where nobody listens
+        os.environ[METRICS] = str(folder)
+        if metrics:
+            _listen_for_scrapes(metrics, folder)
     work(config)
+
+
+def _listen_for_scrapes(where: str, folder: Path) -> None:
+    """In a thread: here is nobody else to answer. Raises `SystemExit`, and says why nobody can listen there."""
+    from broker.serving.lookout import opened
+
+    host, _, port = where.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise click.BadParameter("write HOST:PORT, such as 127.0.0.1:9465", param_hint="--metrics")
+    try:
+        server = opened(where, folder, ["worker"])
+    except OSError as error:
+        _say(f"--metrics {where}: {error.strerror}. A `homerealm serve` with the same `metrics.listen` on this machine "
+             "has the numbers of this worker, too; else choose another port")  # fmt: skip
+        raise SystemExit(REFUSED) from None
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+
+
+def _tallies(settings: Settings) -> Path:
+    """Where the processes of this installation count."""
+    return Path(settings.root) / "var" / "metrics"
 
 
 def work(config: Path) -> None:
@@ -165,20 +201,19 @@ def web_processes(listener: socket.socket, number: int, environment: Mapping[str
     return processes
 
 
-def lookout_process(listen: str, root: Path, environment: dict[str, str]) -> Process:
+def lookout_process(listen: str, folder: Path, roles: Sequence[str], environment: dict[str, str]) -> Process:
     """The internal listener; from here on every process keeps its numbers in a folder of this installation."""
-    folder = root / "var" / "metrics"
     environment[METRICS] = str(folder)
     host, _, port = listen.rpartition(":")
 
     def begin() -> None:
         from broker.serving.lookout import run
 
-        run(listen, folder)
+        run(listen, folder, roles)
 
     return Process(
         "the internal listener",
-        [sys.executable, "-m", "broker.serving.lookout", listen, str(folder)],
+        [sys.executable, "-m", "broker.serving.lookout", listen, str(folder), *roles],
         title="broker metrics",
         begin=begin,
         on_reload=_reads_by_itself,

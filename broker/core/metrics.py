@@ -47,6 +47,8 @@ METRICS: Mapping[str, Metric] = {
     "outbox_oldest_seconds": Metric("gauge", "How long the job that waits longest is due.", (), "max"),
     "audit_place": Metric("gauge", "The end of the audit chain.", (), "max"),
     "worker_round_timestamp_seconds": Metric("gauge", "When the background worker did its last round.", (), "max"),
+    "schema_revision": Metric("gauge", "The revision of the tables of the database.", (), "max"),
+    "schema_unfit": Metric("gauge", "1 while this version cannot work with them.", (), "max"),
     "config_info": Metric("gauge", "Processes that run a version of the configuration.", ("version",)),
     "config_refused": Metric("gauge", "1 while changed files are refused.", (), "max"),
     "events_dropped": Metric("counter", "Lines of the log that were lost."),

@@ -1,15 +1,18 @@
 """The internal listener: metrics of all processes of this machine, and why something is not ready.
 
 A process of its own, so that it answers also when the others do not, and costs them nothing:
-`python -m broker.serving.lookout HOST:PORT FOLDER [ROOT OF THE WEB SERVER]`. It has no way to the stores.
+`python -m broker.serving.lookout HOST:PORT FOLDER ROLE...`, with the roles of the processes that should live here.
+It has no way to the stores.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
+import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from broker.services.tally import Key, total
 LATE = 120.0
 """Seconds without a round of the background worker that are too many; the alert says the same."""
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
+ROLES = {"web": "web process", "worker": "background worker"}
 _PAGE = os.sysconf("SC_PAGESIZE")
 _EDGES = (*(repr(edge) for edge in SECONDS), "+Inf")
 
@@ -92,22 +96,25 @@ def _open_files(pid: int) -> int:
 _PROCESS = {"processes": lambda _: 1, "resident_memory_bytes": _resident, "open_files": _open_files}
 
 
-def state(folder: Path, now: float) -> dict[str, Any]:
+def state(folder: Path, now: float, wanted: Sequence[str]) -> dict[str, Any]:
     """What the processes of this machine say of themselves, `now` in seconds since 1970: who lives, when the background
-    worker did its last round, whether changed files are refused; and why it is not ready, in words."""
+    worker did its last round, what the tables are, whether changed files are refused; and in words why it is not ready.
+    `wanted` are the roles that must be there."""
     sums, living = total(folder)
     round_at = sums.get(("worker_round_timestamp_seconds",))
     age = None if round_at is None else max(0.0, round(now - round_at, 1))
-    reasons = []
-    if not living.get("web"):
-        reasons.append("no web process is alive")
+    reasons = [f"no {ROLES[role]} is alive" for role in wanted if not living.get(role)]
     if age is not None and age > LATE:
         reasons.append(f"the background worker did its last round {age:.0f} s ago")
+    if sums.get(("schema_unfit",)):
+        reasons.append("this version cannot work with the tables of the database: `homerealm db status` says why")
+    revision = sums.get(("schema_revision",))
     return {
         "ready": not reasons,
         "reasons": reasons,
         "processes": {role: len(pids) for role, pids in living.items()},
         "worker_round_age_seconds": age,
+        "schema_revision": None if revision is None else int(revision),
         "configuration_refused": bool(sums.get(("config_refused",))),
     }
 
@@ -117,12 +124,31 @@ class Lookout(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, folder: Path) -> None:
-        """Raises `OSError`."""
-        self.folder = folder
+    def __init__(self, host: str, port: int, folder: Path, wanted: Sequence[str] = tuple(ROLES)) -> None:
+        """`wanted` are the roles that make this machine ready. Raises `OSError`."""
+        self.folder, self.wanted = folder, wanted
+        self._name = host.lower()
         self.registry = CollectorRegistry()
         self.registry.register(Numbers(folder))
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Answers)
+
+    def is_called(self, host: str) -> bool:
+        """Whether a Host header can be ours. A page of a stranger reaches us in an operator's browser by a name of
+        its own that leads to a loopback address (DNS rebinding); no such name is an address, or without a dot."""
+        name = host.lower()
+        name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0].removesuffix(".")
+        if "." not in name and ":" not in name:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            machine = socket.gethostname().lower()
+            # The full name may be a question to a server: asked only when it can be the answer.
+            return name in {self._name, machine} or (
+                name.startswith(f"{machine}.") and name == socket.getfqdn().lower()
+            )
+        return True
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -130,11 +156,14 @@ class _Answers(BaseHTTPRequestHandler):
     timeout = 10
 
     def do_GET(self) -> None:
+        if not self.server.is_called(self.headers.get("Host", "")):
+            self.send_error(421)
+            return
         match self.path.partition("?")[0]:
             case "/metrics":
                 self._answer(200, TEXT, generate_latest(self.server.registry))
             case "/readyz":
-                told = state(self.server.folder, SystemClock().now().timestamp())
+                told = state(self.server.folder, SystemClock().now().timestamp(), self.server.wanted)
                 self._answer(200 if told["ready"] else 503, "application/json", json.dumps(told).encode() + b"\n")
             case _:
                 self.send_error(404)
@@ -150,13 +179,18 @@ class _Answers(BaseHTTPRequestHandler):
         """A scrape is no event."""
 
 
-def run(listen: str, folder: Path) -> None:
-    """Until the process is ended."""
+def opened(listen: str, folder: Path, wanted: Sequence[str]) -> Lookout:
+    """The listener on HOST:PORT. Raises `OSError`."""
     host, _, port = listen.rpartition(":")
-    with Lookout(host.strip("[]"), int(port), folder) as server:
+    return Lookout(host.strip("[]"), int(port), folder, wanted)
+
+
+def run(listen: str, folder: Path, wanted: Sequence[str]) -> None:
+    """Until the process is ended."""
+    with opened(listen, folder, wanted) as server:
         server.serve_forever()
 
 
 if __name__ == "__main__":
     if tether.tie(os.getppid()):
-        run(sys.argv[1], Path(sys.argv[2]))
+        run(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])

@@ -45,7 +45,7 @@ class NoDatabase:
     def marker(self) -> str:
         self._refuse()
 
-    def ping(self) -> None:
+    def ping(self) -> str:
         self._refuse()
 
     def reseal(self) -> Mapping[str, int]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sqlite3
 import threading
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,10 @@ from broker.core.mail import Job, JobKind, MailKind
 from broker.core.values import TenantId
 from broker.services.mail_facts import FACTS
 from broker.services.mailer import MailDeferred, ServerDown, open_transport
+from broker.services.tally import Tally, total
+from broker.stores.sql.schema import HEAD, WORKS_WITH
 from broker.testing.mail_server import MailServer
+from tests.crash.processes import wait_until
 from tests.mail.house import House, by_smtp, delivered, settings
 
 
@@ -264,6 +269,9 @@ def test_a_store_that_fails_does_not_end_the_loop(house: House) -> None:
                 raise Unavailable("for a moment")
             return real.writing()
 
+        def ping(self) -> str:
+            return real.ping()
+
     house.database = Flaky()  # type: ignore[assignment]
     stop = threading.Event()
     loop = threading.Thread(target=house.worker.run, args=(stop,))
@@ -277,6 +285,33 @@ def test_a_store_that_fails_does_not_end_the_loop(house: House) -> None:
     stop.set()
     loop.join()
     house.database = real
+
+
+def test_a_worker_rests_while_the_tables_are_not_those_of_its_release(house: House, tmp_path: Path) -> None:
+    house.meter = meter = Tally(tmp_path / "metrics", "worker")
+    house.database.ping()
+
+    def tables_are(revision: str, unfit: int) -> None:
+        with closing(sqlite3.connect(f"{house.folder}/db.sqlite")) as file, file:
+            file.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+        wait_until(lambda: total(tmp_path / "metrics")[0].get(("schema_unfit",)) == unfit, "the worker has looked")
+
+    stop = threading.Event()
+    with closing(sqlite3.connect(f"{house.folder}/db.sqlite")) as file, file:
+        file.execute("UPDATE alembic_version SET version_num = '7777'")
+        file.execute("DELETE FROM meta WHERE name = ?", (WORKS_WITH,))
+    loop = threading.Thread(target=house.worker.run, args=(stop,))
+    loop.start()
+    tables_are("7777", unfit=1)
+    house.mail()
+    assert house.depth == (1, 0, 0)
+    assert ("worker_round_timestamp_seconds",) not in total(tmp_path / "metrics")[0]
+    tables_are(HEAD, unfit=0)
+    wait_until(lambda: house.depth == (0, 1, 0), "the mail went out")
+    assert total(tmp_path / "metrics")[0]["schema_revision",] == int(HEAD)
+    stop.set()
+    loop.join()
+    meter.level("schema_unfit", 0)
 
 
 def test_a_reload_is_seen_by_the_next_batch(house: House, tmp_path: Path) -> None:

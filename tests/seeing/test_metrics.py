@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import http.client
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,13 +26,14 @@ from broker.core.happenings import EVENTS
 from broker.core.metrics import COUNTED, METRICS, OTHER, PROCESSES, exposed
 from broker.core.story import Story
 from broker.services.tally import Tally, total
-from broker.serving.lookout import Lookout
+from broker.serving.lookout import Lookout, state
 from broker.stores.kv.redis import RedisKeyValue
 from broker.stores.kv.stories import KvStories
+from broker.stores.sql.schema import HEAD
 from broker.testing.clock import FixedClock
 from broker.testing.race import race
 from tests.crash.processes import wait_until
-from tests.servers import BROKER_YAML, TENANT_YAML, free_port, free_ports, homerealm
+from tests.servers import BROKER_YAML, TENANT_YAML, free_port, free_ports, homerealm, listens, program, running
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "homerealm.json").read_text())
@@ -141,17 +144,57 @@ def readiness(port: int) -> tuple[int, dict[str, object]]:
 def test_the_internal_listener_says_why_it_is_not_ready(tmp_path: Path, port: int) -> None:
     worker = Tally(tmp_path, "worker")
     worker.level("worker_round_timestamp_seconds", 1_000_000)
+    worker.level("schema_unfit", 1)
     status, told = readiness(port)
     assert (status, told["ready"]) == (503, False)
     assert told["reasons"][0] == "no web process is alive"
     assert told["reasons"][1].startswith("the background worker did its last round ")
+    assert told["reasons"][2].startswith("this version cannot work with the tables")
+    worker.level("schema_unfit", 0)
+    worker.level("schema_revision", 2)
     web = Tally(tmp_path, "web")
     web.level("config_refused", 1)
     worker.level("worker_round_timestamp_seconds", 100_000_000_000)
     assert readiness(port) == (200, {
         "ready": True, "reasons": [], "processes": {"web": 1, "worker": 1}, "worker_round_age_seconds": 0.0,
+        "schema_revision": 2,
         "configuration_refused": True,
     })  # fmt: skip
+
+
+def test_whoever_should_be_there_and_is_not_is_a_reason(tmp_path: Path) -> None:
+    web = Tally(tmp_path, "web")
+    assert state(tmp_path, 0, ["web", "worker"])["reasons"] == ["no background worker is alive"]
+    assert state(tmp_path, 0, ["web"])["ready"], "--no-worker"
+    assert state(tmp_path, 0, ["worker"])["ready"] is False
+    web.level("config_refused", 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200), ("10.0.0.7:9464", 200), ("[::1]:9464", 200), ("localhost:9464", 200), ("LOCALHOST", 200),
+        ("broker:9464", 200), (socket.gethostname(), 200), ("metrics.internal", 200), ("metrics.internal:1", 200),
+        ("rebound.example", 421), ("rebound.example:9464", 421), ("127.0.0.1.rebound.example", 421),
+        ("localhost.rebound.example", 421), (f"{socket.gethostname()}.rebound.example", 421), ("rebound.example.", 421),
+    ],
+)  # fmt: skip
+def test_a_page_of_a_stranger_cannot_read_the_numbers_by_a_name_of_its_own(
+    host: str, status: int, port: int, tmp_path: Path
+) -> None:
+    with Lookout("localhost", 0, tmp_path) as server:
+        server._name = "metrics.internal"
+        assert server.is_called(host) is (status == 200)
+    if host.startswith("metrics.internal"):
+        return
+    for path in ("/metrics", "/readyz?"):
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("GET", path, headers={"Host": host})
+        answer = connection.getresponse()
+        said = answer.read()
+        connection.close()
+        assert (answer.status == 421) is (status == 421)
+        assert (b"homerealm" not in said and b"reasons" not in said) is (status == 421)
 
 
 def test_a_gauge_of_the_dead_is_forgotten(tmp_path: Path) -> None:
@@ -268,6 +311,29 @@ def test_versions_and_refusals_of_the_configuration_are_numbers_of_all_processes
             assert list(versions(seen).values()) == [3]
 
 
+def test_a_worker_alone_says_its_numbers_where_it_is_told_and_beside_a_server_in_the_sum_of_that_one() -> None:
+    with homerealm() as server:
+        server.port = free_ports(3)
+        own, listener = server.port + 1, server.port + 2
+        server.configure({"acme": TENANT_YAML}, f'{BROKER_YAML}metrics: {{{{listen: "127.0.0.1:{listener}"}}}}\n')
+        command = [program(), "worker", "--config", server.config]
+        with (
+            server.serving("--workers", "1", "--no-worker"),
+            running(
+                [*command, "--metrics", f"127.0.0.1:{own}"], lambda: listens(own), log=server.log, cwd=server.folder
+            ),
+        ):
+            for port in (own, listener):
+                seen = until(port, lambda seen: ("homerealm_worker_round_timestamp_seconds",) in seen)
+                assert seen["homerealm_processes", "worker"] == 1
+            status, told = readiness(own)
+            assert (status, told["reasons"]) == (200, [])
+            for refused, why in ((f"127.0.0.1:{listener}", "in use"), ("9465", "write HOST:PORT")):
+                done = subprocess.run([*command, "--metrics", refused], capture_output=True, text=True, timeout=60)
+                assert done.returncode
+                assert why in done.stderr
+
+
 def known_names() -> set[str]:
     names = set()
     for name, metric in {**METRICS, **PROCESSES}.items():
@@ -323,5 +389,6 @@ def test_the_server_answers_on_its_internal_listener_and_nowhere_else() -> None:
             )
             assert seen["homerealm_processes", *sorted(("web",))] == 1
             assert seen["homerealm_worker_round_timestamp_seconds",] > 0
+            assert seen["homerealm_schema_revision",] == int(HEAD)
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(f"{server.origin}/metrics")

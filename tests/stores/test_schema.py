@@ -169,6 +169,8 @@ def test_a_database_of_a_newer_version_is_refused_with_what_to_do(
     for call in (database.upgrade, database.check):
         with pytest.raises(ConfigurationError, match=r"newer version .*7777.*backup"):
             call()
+    with pytest.raises(ConfigurationError, match=r"newer version .*7777"):
+        database.ping()
     assert database.revision() == "7777"
     database.close()
 
@@ -180,6 +182,7 @@ def test_a_newer_database_that_still_works_with_this_version_is_used_as_it_is(en
     database.check()
     assert database.revision() == "7777"
     assert database.schema().state is State.NEWER
+    assert database.ping() == "7777"
     database.close()
 
 

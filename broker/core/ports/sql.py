@@ -215,7 +215,8 @@ class Database(Protocol):
         In small transactions, beside whoever works. Raises `ValueError` for what no key of ours opens.
         """
 
-    def ping(self) -> None:
-        """Raises `Unavailable`."""
+    def ping(self) -> str:
+        """The revision of the tables. Raises `ConfigurationError` for tables that this version cannot work with,
+        `Unavailable`."""
 
     def close(self) -> None: ...

@@ -139,9 +139,12 @@ class SqlDatabase:
             self._marker = self._read_marker()
         return self._marker
 
-    def ping(self) -> None:
-        """Reads a row that every complete database has."""
+    def ping(self) -> str:
+        """Reads what every complete database has: another release may have changed the tables since we started."""
         self._read_marker()
+        found = self.schema()
+        found.need()
+        return found.revision or ""
 
     def reseal(self) -> Mapping[str, int]:
         """Raises `ValueError` for what no key of ours opens, `Unavailable`."""
