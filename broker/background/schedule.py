@@ -16,10 +16,11 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Protocol
 
+from broker.background.in_hand import LEASE, RENEW, Batch, InHand
 from broker.background.lanes import Lanes
 from broker.background.turn import Turn, is_due
 from broker.core.chain import Mark
-from broker.core.errors import BrokerError, ConfigurationError, InvalidIdentifier, Unavailable
+from broker.core.errors import BrokerError, ConfigurationError, InvalidIdentifier, JobLost, Unavailable
 from broker.core.happenings import EVENTS
 from broker.core.identifiers import parse_email
 from broker.core.mail import Job, JobKind, MailKind
@@ -31,10 +32,9 @@ from broker.services import event_log
 from broker.services.mail_render import MailRenderer
 from broker.services.mailer import Delivery, MailDeferred, MailRefused, Transport
 
-LEASE = timedelta(seconds=60)
-LONGEST_JOB = timedelta(seconds=50)
-"""A mail server is given up before that; no job is begun when less than this is left of its lease."""
 BATCH = 20
+LONGEST_BATCH = timedelta(seconds=10)
+"""What was not begun by then is given back: others may be faster."""
 IDLE = 0.25
 """Seconds between two looks at an empty outbox."""
 FIRST_RETRY = timedelta(seconds=2)
@@ -109,6 +109,7 @@ class Worker:
         self._runtime = runtime
         self._spans = spans
         self._lanes = Lanes(THREADS, EACH)
+        self._in_hand = InHand()
         self._turn = Turn("housekeeping", self.runtime.entropy.token(12))
         self._maintained_at: datetime | None = None
         self._sealed_at: datetime | None = None
@@ -122,6 +123,9 @@ class Worker:
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set; what is being done then is finished. No exception ends the loop."""
+        ended = threading.Event()
+        keeper = threading.Thread(target=self._keep, args=(ended,), name="leases", daemon=True)
+        keeper.start()
         while not stop.is_set():
             try:
                 self._look_at_the_tables()
@@ -137,6 +141,20 @@ class Worker:
                 stop.wait(IDLE)
         self._turn.give_up(self.runtime.leases)
         self._lanes.close()
+        ended.set()
+        keeper.join()
+
+    def _keep(self, ended: threading.Event) -> None:
+        """Renew the leases of what is in hand, beside everything that takes its time."""
+        pause = RENEW.total_seconds()
+        while not ended.wait(pause):
+            pause = RENEW.total_seconds()
+            try:
+                self._in_hand.renew(self.runtime.database, self.runtime.clock)
+            except Exception as error:
+                pause = IDLE
+                if not isinstance(error, Unavailable):  # that one the loop says
+                    log.error("worker.failed", error=_short(error), exc_info=True)
 
     def tick(self) -> int:
         """Do everything that is due now, also what that leads to. Returns the number of jobs that were tried."""
@@ -149,6 +167,7 @@ class Worker:
     def _batch(self, stop: threading.Event | None = None) -> int:
         """How many jobs were taken on. Mails go their way beside us: a server that hangs holds up its own."""
         runtime = self.runtime
+        self._in_hand.catch_up(runtime.database, runtime.clock)
         started = runtime.clock.now()
         with runtime.database.writing() as work:
             jobs = work.outbox.claim(started, LEASE, BATCH)
@@ -184,25 +203,35 @@ class Worker:
         self, runtime: WorkerRuntime, jobs: list[Job], started: datetime, stop: threading.Event | None,
         delivery: Delivery | None = None,
     ) -> None:  # fmt: skip
-        for place, job in enumerate(jobs):
-            now = runtime.clock.now()
-            stopping = stop is not None and stop.is_set()
-            if stopping or now - started > LEASE - LONGEST_JOB:
-                # Somebody else will have them soon; to begin now could mean to send them twice.
-                self._give_back(runtime, jobs[place:], now)
-                return
-            if self._spans is None:
-                self._do(runtime, job, delivery)
-                continue
-            with self._spans.span(f"job {job.kind.value}", tenant=job.tenant):
-                self._do(runtime, job, delivery)
+        with self._in_hand.holding(jobs, started + LEASE) as batch:
+            for place, job in enumerate(jobs):
+                now = runtime.clock.now()
+                stopping = stop is not None and stop.is_set()
+                if stopping or now - started > LONGEST_BATCH or not batch.is_ours(job, now):
+                    # Somebody else will have them soon; to begin now could mean to send them twice.
+                    self._give_back(runtime, jobs[place:], now)
+                    return
+                if self._spans is None:
+                    self._do(runtime, job, batch, delivery)
+                    continue
+                with self._spans.span(f"job {job.kind.value}", tenant=job.tenant):
+                    self._do(runtime, job, batch, delivery)
 
     def _give_back(self, runtime: WorkerRuntime, jobs: list[Job], due: datetime) -> None:
         with runtime.database.writing() as work:
-            work.outbox.give_back([job.id for job in jobs], due)
+            work.outbox.give_back(jobs, due)
 
-    def _do(self, runtime: WorkerRuntime, job: Job, delivery: Delivery | None) -> None:
+    def _do(self, runtime: WorkerRuntime, job: Job, batch: Batch, delivery: Delivery | None) -> None:
         """One job, whatever happens to it."""
+        try:
+            self._try(runtime, job, delivery)
+        except JobLost:
+            self._say("job.lost", job=job.id, kind=job.kind.value, tenant=job.tenant, attempt=job.attempts + 1)
+        finally:
+            batch.put_away(job)
+
+    def _try(self, runtime: WorkerRuntime, job: Job, delivery: Delivery | None) -> None:
+        """Raises `JobLost`."""
         try:
             match job.kind:
                 case JobKind.RECOVER:
@@ -212,6 +241,8 @@ class Worker:
                 case JobKind.MAIL:
                     self._deliver(runtime, job, delivery)
             self._say("job.done", job=job.id, kind=job.kind.value, tenant=job.tenant, attempt=job.attempts + 1)
+        except JobLost:
+            raise
         except MailRefused as error:
             self._bury(runtime, job, error)
         except Exception as error:
@@ -230,7 +261,7 @@ class Worker:
                 self._say("reset.sent", reference=job.payload.get("reference", ""), tenant=job.tenant,
                          connection=job.payload.get("connection", ""), mail=job.payload["kind"])  # fmt: skip
         with runtime.database.writing() as work:
-            work.outbox.done(job.id, runtime.clock.now())
+            work.outbox.done(job, runtime.clock.now())
 
     def _retry(self, runtime: WorkerRuntime, job: Job, error: Exception) -> None:
         now = runtime.clock.now()
@@ -238,6 +269,8 @@ class Worker:
             self._bury(runtime, job, error)
             return
         due = now + delay(job)
+        with runtime.database.writing() as work:
+            work.outbox.retry(job, due, _short(error))
         expected = isinstance(error, MailDeferred | Unavailable | ConfigurationError)
         self._say(
             "job.retried",
@@ -249,13 +282,11 @@ class Worker:
             error=_short(error),
             exc_info=not expected,
         )
-        with runtime.database.writing() as work:
-            work.outbox.retry(job.id, due, _short(error))
 
     def _bury(self, runtime: WorkerRuntime, job: Job, error: Exception) -> None:
-        self._say("job.dead", job=job.id, kind=job.kind.value, tenant=job.tenant, error=_short(error))
         with runtime.database.writing() as work:
-            work.outbox.dead(job.id, _short(error), runtime.clock.now())
+            work.outbox.dead(job, _short(error), runtime.clock.now())
+        self._say("job.dead", job=job.id, kind=job.kind.value, tenant=job.tenant, error=_short(error))
 
     def _look_at_the_tables(self) -> None:
         """Once a minute: another release may have changed them since we started.

@@ -95,6 +95,12 @@ class Unavailable(BrokerError):
     code, status = "service.unavailable", 503
 
 
+class JobLost(BrokerError):
+    """The lease of a job ended before the job did: somebody else has it, or has done it. Nothing was written."""
+
+    code = "job.lost"
+
+
 class ConnectionFailed(BrokerError):
     """A connection could not say who somebody is.
 

@@ -36,6 +36,8 @@ EVENTS: Mapping[str, Kind] = {
     "job.done": Kind("info", "The background worker finished a job."),
     "job.retried": Kind("warning", "A job failed and is tried again at `due`."),
     "job.dead": Kind("error", "A job was given up; it stays in the outbox for the operator."),
+    "job.lost": Kind("warning", "A job's lease had ended before it was done (a frozen machine, a jump of the clock, a "
+                     "database that was away): another worker has it. A mail may come twice, with one Message-ID."),
     "mail.held_back": Kind("info", "A mail was not let out: `mail.only_to` does not have its address."),
     "worker.failed": Kind("error", "The background worker could not do its round, and tries again."),
     "audit.sealed": Kind("info", "New rows of the audit log are in the chain. Keep `place` and `hash` elsewhere."),

@@ -126,7 +126,7 @@ class Accounts:
         with self.means.database.writing() as work:
             if tenant is not None and entry is not None:
                 self._register(work, tenant, entry, job)
-            work.outbox.done(job.id, now)
+            work.outbox.done(job, now)
 
     def _register(self, work: UnitOfWork, tenant: Tenant, entry: ConnectionEntry, job: Job) -> None:
         facts, now = job.payload, self.means.clock.now()

@@ -55,7 +55,7 @@ class RecoveryMail:
         with self.means.database.writing() as work:
             if tenant is not None:
                 self._answer(work, tenant, facts["identifier"], how, occasion)
-            work.outbox.done(job.id, self.means.clock.now())
+            work.outbox.done(job, self.means.clock.now())
 
     def _answer(self, work: UnitOfWork, tenant: Tenant, typed: str, how: Circumstances, occasion: Occasion) -> None:
         try:

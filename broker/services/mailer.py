@@ -25,7 +25,7 @@ from broker.core.values import Secret
 TIMEOUT = 10.0
 """Seconds for one answer of a mail server."""
 DEADLINE = 20.0
-"""Seconds for one delivery once connected, all answers together: much less than a lease of the outbox."""
+"""Seconds for one delivery once connected, all answers together."""
 FAREWELL = 5.0
 """Seconds for what is no delivery: asking whether a connection still stands, and ending it."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -310,7 +310,7 @@ def _text(answer: bytes | str) -> str:
 
 @contextmanager
 def _until(server: smtplib.SMTP, seconds: float) -> Iterator[None]:
-    """Hang up when a server drips its answers: each one would be in time, and the outbox's lease would end."""
+    """Hang up when a server drips its answers: each one would be in time, and there would be no end."""
 
     def hang_up() -> None:
         if server.sock is not None:

@@ -42,7 +42,7 @@ class Flow:
         with self.database.writing() as work:
             if follower := self.then(job):
                 work.outbox.put(follower)
-            work.outbox.done(job.id, self.clock.now())
+            work.outbox.done(job, self.clock.now())
 
 
 @dataclass

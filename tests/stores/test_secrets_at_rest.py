@@ -50,10 +50,11 @@ def test_the_payload_of_a_finished_job_is_gone_from_the_file(tmp_path: Path, dat
         sealed = connection.exec_driver_sql("SELECT payload FROM outbox").scalar_one()
     assert sealed in stored(tmp_path)
     with database.writing() as work:
+        (job,) = work.outbox.claim(START, START - START)
         if end == "done":
-            work.outbox.done("job-1", START)
+            work.outbox.done(job, START)
         else:
-            work.outbox.dead("job-1", "550", START)
+            work.outbox.dead(job, "550", START)
     # Closing folds the log into the file.
     database.close()
     assert b"job-1" in stored(tmp_path)

@@ -119,19 +119,25 @@ class Outbox(Protocol):
     def claim(self, now: datetime, lease: timedelta, limit: int = 20) -> list[Job]:
         """Take due jobs for a while; nobody else gets them until the lease ends (a crash gives them back).
 
-        `attempts` counts earlier claims, also those that ended in a crash.
+        `attempts` counts earlier claims, also those that ended in a crash. So a job as it was claimed says whose it
+        is: once another one has claimed it, the methods below leave it alone. Leases are much shorter than two minutes:
+        one that ends later than that was made before the clock was set back, and counts as over.
         """
 
-    def give_back(self, ids: Sequence[str], due: datetime) -> None:
+    def renew(self, jobs: Sequence[Job], until: datetime) -> list[Job]:
+        """Leases of jobs in hand end later: those of them that are still the caller's. One statement."""
+
+    def give_back(self, jobs: Sequence[Job], due: datetime) -> None:
         """Claimed and not begun: as if they had not been claimed, but not due before then."""
 
-    def done(self, id: str, now: datetime) -> None:
-        """Finished: the payload is wiped."""
+    def done(self, job: Job, now: datetime) -> None:
+        """Finished: the payload is wiped. Raises `JobLost`, and so ends the transaction of who is too late."""
 
-    def retry(self, id: str, due: datetime, error: str) -> None: ...
+    def retry(self, job: Job, due: datetime, error: str) -> None:
+        """Raises `JobLost`."""
 
-    def dead(self, id: str, error: str, now: datetime) -> None:
-        """Given up: the payload is wiped, the row stays for the operator."""
+    def dead(self, job: Job, error: str, now: datetime) -> None:
+        """Given up: the payload is wiped, the row stays for the operator. Raises `JobLost`."""
 
     def depth(self) -> Mapping[str, int]:
         """How many are `new`, `done`, `dead`."""

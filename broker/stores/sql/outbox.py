@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy import Row, Update, bindparam, case, delete, func, insert, or_, select, tuple_, update
 
+from broker.core.errors import JobLost
 from broker.core.mail import Job, JobKind
 from broker.core.ports import Vault
 from broker.core.values import TenantId
@@ -17,6 +18,8 @@ from broker.stores.sql.statements import Statements
 from broker.stores.sql.tables import mail_log, outbox
 
 NEW, DONE, DEAD = "new", "done", "dead"
+LONGEST_LEASE = timedelta(minutes=2)
+"""A lease that ends later was made before the clock was set back."""
 
 _ID = outbox.c.id == bindparam("p_id")
 _ADD = insert(outbox)
@@ -33,7 +36,11 @@ _DUE = (
     .where(
         outbox.c.state == NEW,
         outbox.c.due_at <= bindparam("p_now"),
-        or_(outbox.c.leased_until.is_(None), outbox.c.leased_until <= bindparam("p_now")),
+        or_(
+            outbox.c.leased_until.is_(None),
+            outbox.c.leased_until <= bindparam("p_now"),
+            outbox.c.leased_until > bindparam("p_impossible"),
+        ),
     )
     .order_by(outbox.c.due_at, outbox.c.id)
     .limit(bindparam("p_limit"))
@@ -42,15 +49,23 @@ _DUE = (
 )
 _ONE = update(outbox).where(_ID, outbox.c.state == NEW)
 _LEASE = _ONE.values(leased_until=bindparam("p_until"), attempts=outbox.c.attempts + 1)
-_RETRY = _ONE.values(due_at=bindparam("p_due"), error=bindparam("p_error"), leased_until=None)
-_GIVE_BACK = _ONE.values(due_at=bindparam("p_due"), leased_until=None, attempts=outbox.c.attempts - 1)
-_FINISH = _ONE.values(
-    state=bindparam("p_state"),
-    error=bindparam("p_error"),
-    finished_at=bindparam("p_now"),
-    payload=None,
-    leased_until=None,
+_FINISHED: dict[str, Any] = {
+    "state": bindparam("p_state"),
+    "error": bindparam("p_error"),
+    "finished_at": bindparam("p_now"),
+    "payload": None,
+    "leased_until": None,
+}
+_BURY = _ONE.values(_FINISHED)
+# Whoever claimed a job last knows how often it was claimed.
+_MINE = _ONE.where(outbox.c.attempts == bindparam("p_attempts"))
+_RETRY = _MINE.values(due_at=bindparam("p_due"), error=bindparam("p_error"), leased_until=None)
+_FINISH = _MINE.values(_FINISHED)
+_ALL_MINE = update(outbox).where(
+    tuple_(outbox.c.id, outbox.c.attempts).in_(bindparam("p_mine", expanding=True)), outbox.c.state == NEW
 )
+_GIVE_BACK = _ALL_MINE.values(due_at=bindparam("p_due"), leased_until=None, attempts=outbox.c.attempts - 1)
+_RENEW = _ALL_MINE.values(leased_until=bindparam("p_until")).returning(outbox.c.id, outbox.c.attempts)
 _DEPTH = select(outbox.c.state, func.count().label("many")).group_by(outbox.c.state)
 # Not by group: the jobs that are done are many, and need not be counted.
 _BACKLOG = select(
@@ -106,28 +121,38 @@ class SqlOutbox:
         """
         self._statements.must_write()
         jobs = []
-        for row in self._statements.all(_DUE, {"p_now": now, "p_limit": limit}):
+        for row in self._statements.all(_DUE, {"p_now": now, "p_impossible": now + LONGEST_LEASE, "p_limit": limit}):
             try:
                 payload = json.loads(self._vault.open(row.payload, place(row.id)))
             except ValueError:
-                self.dead(row.id, "its payload was sealed with another key", now)
+                unreadable = "its payload was sealed with another key"
+                self._statements.change(_BURY, {"p_id": row.id, "p_state": DEAD, "p_error": unreadable, "p_now": now})
                 continue
             if self._statements.change(_LEASE, {"p_id": row.id, "p_until": now + lease}) == 1:
                 jobs.append(_job(row, payload))
         return jobs
 
-    def give_back(self, ids: Sequence[str], due: datetime) -> None:
-        for id in ids:
-            self._statements.change(_GIVE_BACK, {"p_id": id, "p_due": due})
+    def renew(self, jobs: Sequence[Job], until: datetime) -> list[Job]:
+        self._statements.must_write()
+        rows = self._statements.all(_RENEW, {"p_mine": _claimed(jobs), "p_until": until})
+        kept = {(row.id, row.attempts) for row in rows}
+        return [job for job, mine in zip(jobs, _claimed(jobs), strict=True) if mine in kept]
 
-    def done(self, id: str, now: datetime) -> None:
-        self._statements.change(_FINISH, {"p_id": id, "p_state": DONE, "p_error": "", "p_now": now})
+    def give_back(self, jobs: Sequence[Job], due: datetime) -> None:
+        self._statements.change(_GIVE_BACK, {"p_mine": _claimed(jobs), "p_due": due})
 
-    def retry(self, id: str, due: datetime, error: str) -> None:
-        self._statements.change(_RETRY, {"p_id": id, "p_due": due, "p_error": error})
+    def done(self, job: Job, now: datetime) -> None:
+        self._end(_FINISH, job, {"p_state": DONE, "p_error": "", "p_now": now})
 
-    def dead(self, id: str, error: str, now: datetime) -> None:
-        self._statements.change(_FINISH, {"p_id": id, "p_state": DEAD, "p_error": error, "p_now": now})
+    def retry(self, job: Job, due: datetime, error: str) -> None:
+        self._end(_RETRY, job, {"p_due": due, "p_error": error})
+
+    def dead(self, job: Job, error: str, now: datetime) -> None:
+        self._end(_FINISH, job, {"p_state": DEAD, "p_error": error, "p_now": now})
+
+    def _end(self, how: Update, job: Job, values: Mapping[str, Any]) -> None:
+        if not self._statements.change(how, {"p_id": job.id, "p_attempts": job.attempts + 1, **values}):
+            raise JobLost(f"job {job.id} is somebody else's now")
 
     def depth(self) -> Mapping[str, int]:
         counted = {NEW: 0, DONE: 0, DEAD: 0}
@@ -142,6 +167,10 @@ class SqlOutbox:
         return self._statements.change(_SWEEP, {"p_before": before}) + self._statements.change(
             _SWEEP_LOG, {"p_before": before}
         )
+
+
+def _claimed(jobs: Sequence[Job]) -> list[tuple[str, int]]:
+    return [(job.id, job.attempts + 1) for job in jobs]
 
 
 def place(id: str) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from broker.core.errors import JobLost
 from broker.core.mail import Job
 from broker.core.ports import Database
 from broker.testing.clock import FixedClock
@@ -25,8 +26,9 @@ class OutboxContract(Stored):
             assert work.outbox.backlog() == (0, 0, None)
             for number, id in enumerate(("a", "b", "c", "d")):
                 work.outbox.put(a_job(now, id, due_at=now - timedelta(minutes=number)))
-            work.outbox.done("d", now)
-            work.outbox.dead("a", "no", now)
+            claimed = {job.id: job for job in work.outbox.claim(now, MINUTE)}
+            work.outbox.done(claimed["d"], now)
+            work.outbox.dead(claimed["a"], "no", now)
             assert work.outbox.backlog() == (2, 1, now - timedelta(minutes=2))
 
     def test_a_job_comes_out_as_it_went_in(self, database: Database, now: datetime) -> None:
@@ -62,38 +64,74 @@ class OutboxContract(Stored):
 
     def test_a_job_to_be_tried_again_waits_for_its_time(self, database: Database, now: datetime) -> None:
         _put(database, a_job(now))
-        _claim(database, now)
+        (job,) = _claim(database, now)
         with database.writing() as work:
-            work.outbox.retry("job-1", now + MINUTE * 5, "connection refused")
+            work.outbox.retry(job, now + MINUTE * 5, "connection refused")
         assert _claim(database, now + MINUTE * 4) == []
         assert _claim(database, now + MINUTE * 5) == [a_job(now, due_at=now + MINUTE * 5, attempts=1)]
 
     @pytest.mark.parametrize("end", ["done", "dead"])
     def test_a_finished_job_stays_finished(self, database: Database, now: datetime, end: str) -> None:
         _put(database, a_job(now))
-        _claim(database, now)
+        (job,) = _claim(database, now)
         with database.writing() as work:
             if end == "done":
-                work.outbox.done("job-1", now)
+                work.outbox.done(job, now)
             else:
-                work.outbox.dead("job-1", "550 no such mailbox", now)
-        with database.writing() as work:
-            # A second worker, whose lease had ended, comes too late.
-            work.outbox.retry("job-1", now, "late")
-            work.outbox.dead("job-1", "late", now)
-            work.outbox.done("job-1", now)
+                work.outbox.dead(job, "550 no such mailbox", now)
+        _is_lost(database, job, now)
+        with database.reading() as work:
             assert work.outbox.depth() == {"new": 0, "done": 0, "dead": 0, end: 1}
         assert _claim(database, now + MINUTE * 99) == []
+
+    def test_whoever_lost_a_job_changes_nothing_about_it(self, database: Database, now: datetime) -> None:
+        _put(database, a_job(now))
+        (frozen,) = _claim(database, now)
+        (mine,) = _claim(database, now + MINUTE)
+        _is_lost(database, frozen, now)
+        assert _claim(database, now + MINUTE) == [], "it is in my hands"
+        with database.writing() as work:
+            assert work.outbox.renew([frozen, mine], now + MINUTE * 3) == [mine]
+            work.outbox.done(mine, now)
+
+    def test_what_was_written_with_the_end_of_a_lost_job_is_not_written(
+        self, database: Database, now: datetime
+    ) -> None:
+        _put(database, a_job(now))
+        (frozen,) = _claim(database, now)
+        _claim(database, now + MINUTE)
+        with pytest.raises(JobLost), database.writing() as work:  # noqa: PT012  the last line is the one that raises
+            work.outbox.put(a_job(now, "a mail"))
+            work.outbox.done(frozen, now)
+        with database.reading() as work:
+            assert work.outbox.depth()["new"] == 1
+
+    def test_a_lease_that_is_renewed_ends_later_and_one_that_is_not_as_before(
+        self, database: Database, now: datetime
+    ) -> None:
+        for number in range(3):
+            _put(database, a_job(now, f"job-{number}"))
+        jobs = _claim(database, now)
+        with database.writing() as work:
+            assert work.outbox.renew(jobs[:2], now + MINUTE * 1.5) == jobs[:2]
+        assert [job.id for job in _claim(database, now + MINUTE, limit=20)] == ["job-2"]
+        assert len(_claim(database, now + MINUTE * 1.5)) == 2
+
+    def test_a_lease_from_before_the_clock_went_back_is_over(self, database: Database, now: datetime) -> None:
+        _put(database, a_job(now))
+        assert len(_claim(database, now + timedelta(hours=1))) == 1
+        assert len(_claim(database, now)) == 1
 
     def test_the_depth_counts_by_state(self, database: Database, now: datetime) -> None:
         with database.reading() as work:
             assert work.outbox.depth() == {"new": 0, "done": 0, "dead": 0}
         for number in range(6):
             _put(database, a_job(now, f"job-{number}"))
+        jobs = _claim(database, now)
         with database.writing() as work:
-            work.outbox.done("job-0", now)
-            work.outbox.done("job-1", now)
-            work.outbox.dead("job-2", "", now)
+            work.outbox.done(jobs[0], now)
+            work.outbox.done(jobs[1], now)
+            work.outbox.dead(jobs[2], "", now)
             assert work.outbox.depth() == {"new": 3, "done": 2, "dead": 1}
 
     def test_notes_are_counted_by_tenant_kind_and_address_since_a_time(self, database: Database, now: datetime) -> None:
@@ -114,9 +152,10 @@ class OutboxContract(Stored):
     ) -> None:
         for number in range(3):
             _put(database, a_job(now, f"job-{number}"))
+        jobs = _claim(database, now)
         with database.writing() as work:
-            work.outbox.done("job-0", now)
-            work.outbox.dead("job-1", "", now)
+            work.outbox.done(jobs[0], now)
+            work.outbox.dead(jobs[1], "", now)
             work.outbox.note("acme", "reset", "ada", now)
         with database.writing() as work:
             assert work.outbox.sweep(now) == 0
@@ -130,7 +169,7 @@ class OutboxContract(Stored):
         _put(database, a_job(now))
         (job,) = _claim(database, now)
         with database.writing() as work:
-            work.outbox.give_back([job.id], now + MINUTE / 2)
+            work.outbox.give_back([job], now + MINUTE / 2)
         assert _claim(database, now) == []
         (again,) = _claim(database, now + MINUTE / 2)
         assert again.attempts == job.attempts == 0
@@ -158,3 +197,15 @@ def _put(database: Database, job: Job) -> None:
 def _claim(database: Database, now: datetime, limit: int = 20) -> list[Job]:
     with database.writing() as work:
         return work.outbox.claim(now, MINUTE, limit)
+
+
+def _is_lost(database: Database, job: Job, now: datetime) -> None:
+    with database.writing() as work:
+        assert work.outbox.renew([job], now + MINUTE * 5) == []
+        work.outbox.give_back([job], now)
+        with pytest.raises(JobLost):
+            work.outbox.retry(job, now, "late")
+        with pytest.raises(JobLost):
+            work.outbox.dead(job, "late", now)
+        with pytest.raises(JobLost):
+            work.outbox.done(job, now)
