@@ -178,7 +178,7 @@ class Guard:
 
     def _charge(self, tenant: Tenant, origin: Origin, *limits: Limit | Delay, known: bool = False) -> Verdict:
         rules = tenant.rules.guard
-        if rules.challenge is ChallengeRule.OFF or not limits:
+        if rules.challenge is ChallengeRule.OFF or not (limits or self.demands(tenant)):
             return self._judge(self.throttle.charge(*limits))
         always = rules.challenge is ChallengeRule.ALWAYS
         demand = None if known and not always else Demand(always, origin.solved, SOLUTION_KEPT)

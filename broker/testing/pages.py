@@ -161,6 +161,10 @@ def _login() -> States:
     framed: States = {state: (page, CHROME) for state, page in pages.items()}
     framed["test-environment"] = plain, replace(CHROME, environment="test", color=None)
     framed["our-own-page"] = LoginPage(), OURS
+    framed["both-attacked"] = both, ATTACKED
+    framed["both-attacked-throttled"] = (
+        replace(both, error=LoginError.THROTTLED, retry_after=40, identifier="ada"), ATTACKED,
+    )  # fmt: skip
     framed["no-support"] = plain, Chrome("Acme", "", lambda _: "csrf", tx="tx-1", app=App("Shop"))
     return framed
 

@@ -17,13 +17,15 @@ from broker.testing.entropy import SeededEntropy
 from broker.testing.pages import CHROME
 from broker.web.assets import Assets
 from broker.web.headers import security_headers
-from broker.web.pages import PasswordPage
+from broker.web.pages import LoginPage, PasswordPage
 from broker.web.render import Renderer
 from tests.browser.gallery import chromium
 
 pytestmark = pytest.mark.browser
 
 PLACE = "http://localhost/t/acme/login/password"
+ONE_PAGE = "http://localhost/t/acme/login"
+"""Identifier and password together."""
 BOUND = ("acme", "tx", "browser", "password")
 
 
@@ -53,7 +55,8 @@ class House:
         if route.request.method == "POST":
             self.sent.append(parse_qs(route.request.post_data or "", keep_blank_values=True))
         chrome = replace(CHROME, puzzle=lambda _: self.puzzles.make(*BOUND))
-        html = Renderer(resources.templates(), self.assets).render(PasswordPage("ada"), chrome)
+        shown = LoginPage(ask_password=True) if "/password" not in route.request.url else PasswordPage("ada")
+        html = Renderer(resources.templates(), self.assets).render(shown, chrome)
         return route.fulfill(headers=dict(security_headers()), content_type="text/html", body=html)
 
     def send(self) -> None:
@@ -72,8 +75,9 @@ def house(browser: Browser) -> Iterator[House]:
         yield House(context.new_page())
 
 
-def test_the_page_solves_it_by_itself_and_says_so(house: House) -> None:
-    house.page.goto(PLACE)
+@pytest.mark.parametrize("place", [PLACE, ONE_PAGE])
+def test_the_page_solves_it_by_itself_and_says_so(house: House, place: str) -> None:
+    house.page.goto(place)
     house.page.get_by_text("Checked: this is not a program.").wait_for()
     with house.page.expect_navigation():
         house.send()

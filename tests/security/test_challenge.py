@@ -156,6 +156,23 @@ def test_asking_for_a_mail_and_signing_up_are_asked_too(attacked: Town) -> None:
     assert refused.form(field="email").fill(answer).submit().status == 200
 
 
+@pytest.mark.parametrize("always", [True, False])
+def test_a_proxy_that_nobody_trusts_is_no_way_around_it(build_town: Callable[..., Town], always: bool) -> None:
+    town = build_town(acme=ALWAYS) if always else build_town()
+    town.broker.add("acme", email="ada@acme.test", username="ada")
+    if not always:
+        spray(town)
+    browser = town.browser("127.0.0.1")
+    for link, field, what in (
+        ("Don't remember your password?", "username", "ada"), ("Create an account", "email", "new@acme.test"),
+    ):  # fmt: skip
+        refused = open_app(browser).click(link).form(field=field).fill({field: what}).submit()
+        assert (refused.status, asks(refused)) == (403, True)
+        answer = {field: what, "challenge": solved(refused)}
+        assert refused.form(field=field).fill(answer).submit().status == 200
+        assert refused.form(field=field).fill(answer).submit().status == 403, "a solution is good for once"
+
+
 def test_it_ends_when_the_attack_does(attacked: Town) -> None:
     assert asks(at_password(attacked.browser()))
     attacked.later(minutes=2)

@@ -35,7 +35,7 @@ class KvThrottle:
         self._born = _birth(marker)
 
     def charge(self, *limits: Limit | Delay, watch: Watch | None = None, demand: Demand | None = None) -> Verdict:
-        if not limits:
+        if not limits and watch is None and demand is None:
             return Verdict(timedelta())
         moment = self._clock.now()
         now = epoch_milliseconds(moment)

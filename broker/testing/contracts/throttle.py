@@ -144,6 +144,14 @@ class ThrottleContract:
     def test_without_a_limit_there_is_nothing_to_wait_for(self, throttle: Throttle) -> None:
         assert throttle.charge().wait == NOTHING
 
+    def test_a_solution_is_demanded_where_there_is_no_limit(self, throttle: Throttle) -> None:
+        minute = timedelta(minutes=1)
+        assert throttle.charge(demand=Demand(True, None, minute)).demanded
+        assert not throttle.charge(demand=Demand(True, "one", minute)).demanded
+        assert throttle.charge(demand=Demand(True, "one", minute)).demanded
+        watch = Watch("watch:x", 100, minute, alarm=True)
+        assert throttle.charge(watch=watch, demand=Demand(False, None, minute)).demanded
+
     def test_of_32_at_once_no_more_than_the_burst_pass(self, throttle: Throttle) -> None:
         for number in range(5):
             limits = [Limit(f"{number}", 10, timedelta(seconds=30)), Limit(f"a{number}", 100, timedelta(seconds=1))]
