@@ -180,18 +180,21 @@ class Bench:
         }
 
     def mixed(self) -> dict:
-        """The mode's traffic in four windows, without and with the flood in turn, so that drift falls on both."""
+        """The mode's traffic in four windows, without and with the flood in turn, so that drift falls on both.
+
+        Each window keeps a copy of its latencies: the crew goes on between them, and what it does then is not theirs.
+        """
         operation, prepare = MODES[self.options.mode]
         tally = self.crew(self.options.concurrency, operation, prepare)
         self.engine.run(self.options.warmup)
         windows: dict[str, list[tuple[dict, list[float]]]] = {"quiet": [], "flooded": []}
         guesses, refused, seconds, problems = 0, 0, 0.0, Counter()
         for _ in range(2):
-            windows["quiet"].append((self.window(self.options.seconds / 2, tally), tally.latencies))
+            windows["quiet"].append((self.window(self.options.seconds / 2, tally), list(tally.latencies)))
             flooding = [True]
             flood = self.crew(self.options.flood, wrong_password, None, lambda state=flooding: state[0])
             self.engine.run(1)
-            windows["flooded"].append((self.window(self.options.seconds / 2, tally, flood), tally.latencies))
+            windows["flooded"].append((self.window(self.options.seconds / 2, tally, flood), list(tally.latencies)))
             guesses, refused, seconds = (
                 guesses + len(flood.latencies),
                 refused + flood.refused,

@@ -26,6 +26,7 @@ EVENTS: Mapping[str, Kind] = {
     "internal": Kind("error", "A mistake in the program, with its traceback."),
     "attempts.throttled": Kind("info", "Somebody tried too often and was told to wait."),
     "attempts.challenged": Kind("info", "Passwords are tried in masses: a form came without a solved challenge."),
+    "hashing.ended": Kind("error", "The hashing process died with `status`; it is started again, nobody was let in."),
     "service.busy": Kind("warning", "The queue of password hashes was full; somebody was told to come again."),
     "reset.asked": Kind("info", "A link for a forgotten password was asked for; a job is queued."),
     "reset.elsewhere": Kind("info", "Somebody was shown where their provider resets passwords."),

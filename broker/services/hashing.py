@@ -6,30 +6,32 @@ priority, and because whoever finds the queue full is told to come back instead 
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import re
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
-
-import nacl.exceptions
-from nacl.bindings import crypto_pwhash_str_verify
-from nacl.pwhash import argon2id
+from typing import TYPE_CHECKING, TypeVar
 
 from broker.core.errors import BadRequest
 from broker.core.passwords import normalise
+from broker.services.argon2id import Sodium, cost, dummy, engines
 from broker.services.hash_queue import HashQueue
+
+if TYPE_CHECKING:
+    from broker.services.argon2id import Engine
+    from broker.services.hash_process import HashProcess
 
 MEMORY_KIB = 19456
 TIME_COST = 2
 """OWASP's recommendation for Argon2id with one lane: 19 MiB, two passes."""
+NICE = 10
+"""Of threads: of a core that others want whole they get 9.5 %. More, and the interpreter's lock waits for them."""
+NICE_APART = 19
+"""Of a process: 1.4 %."""
 LONGEST = 4096
 """Code points. Longer texts are refused before any work is done on them; the rules of tenants end at 1,024."""
 
@@ -74,98 +76,32 @@ def read_parameters(stored: str) -> Parameters | None:
     return Parameters(int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
-class Engine(Protocol):
-    """One implementation of Argon2id. Releases the GIL while it works."""
-
-    name: str
-
-    def hash(self, raw: bytes, parameters: Parameters) -> str: ...
-
-    def verify(self, stored: str, raw: bytes) -> bool: ...
-
-
-class Sodium:
-    """libsodium through PyNaCl: the fastest of the stock wheels on the machines that we measured."""
-
-    name = "pynacl"
-
-    def hash(self, raw: bytes, parameters: Parameters) -> str:
-        made = argon2id.str(raw, opslimit=parameters.time_cost, memlimit=parameters.memory_kib * 1024)
-        return made.decode("ascii")
-
-    def verify(self, stored: str, raw: bytes) -> bool:
-        try:
-            return bool(crypto_pwhash_str_verify(stored.encode("ascii"), raw))
-        except nacl.exceptions.InvalidkeyError:
-            return False
-
-
-class Reference:
-    """The reference implementation through argon2-cffi: the fastest of all where it was built for the CPU."""
-
-    name = "argon2-cffi"
-
-    def __init__(self) -> None:
-        self._library = importlib.import_module("argon2.low_level")
-        self._error: type[Exception] = importlib.import_module("argon2.exceptions").Argon2Error
-
-    def hash(self, raw: bytes, parameters: Parameters) -> str:
-        made: bytes = self._library.hash_secret(
-            raw,
-            os.urandom(16),
-            time_cost=parameters.time_cost,
-            memory_cost=parameters.memory_kib,
-            parallelism=1,
-            hash_len=32,
-            type=self._library.Type.ID,
-        )
-        return made.decode("ascii")
-
-    def verify(self, stored: str, raw: bytes) -> bool:
-        try:
-            return bool(self._library.verify_secret(stored.encode("ascii"), raw, self._library.Type.ID))
-        except self._error:
-            return False
-
-
-def engines() -> list[Engine]:
-    """Those that are installed; the required one first."""
-    return [Sodium(), Reference()] if importlib.util.find_spec("argon2") else [Sodium()]
-
-
-def cost(engine: Engine, parameters: Parameters, rounds: int = 3) -> float:
-    """Seconds of CPU that one verification takes here and now: the best of a few."""
-    dummy = _dummy(parameters)
-    found = []
-    for _ in range(rounds):
-        before = time.thread_time()
-        engine.verify(dummy, b"measured")
-        found.append(time.thread_time() - before)
-    return min(found)
-
-
 class Argon2Hasher:
     """Implements `broker.core.ports.Hasher`.
 
-    `workers` threads, one for each usable core unless said otherwise, at `nice` below the process; at most `queue`
-    callers wait for them. Tests take `memory_kib=8, time_cost=1`.
+    `workers` hashes at a time, one for each usable core unless said otherwise, at `nice` below the process; at most
+    `queue` callers wait for that. `apart`: in a process of its own; else on threads of this one, which costs no memory
+    and is good enough where nobody else is in a hurry. Tests take `memory_kib=8, time_cost=1`.
     """
 
     def __init__(
         self,
         workers: int | None = None,
         queue: int = 64,
-        nice: int = 10,
+        nice: int | None = None,
         memory_kib: int = MEMORY_KIB,
         time_cost: int = TIME_COST,
         engine: Engine | None = None,
+        apart: bool = False,
     ) -> None:
         self._workers = workers or _usable_cores()
         self._queue = queue
-        self._nice = nice
+        self._nice = nice if nice is not None else NICE_APART if apart else NICE
         self.parameters = Parameters(memory_kib, time_cost, 1)
-        self._dummy = _dummy(self.parameters)
+        self._dummy = dummy(memory_kib, time_cost)
         self._engine = engine
+        self._apart = apart
+        self._process: HashProcess | None = None
         self._starting = threading.Lock()
         self._pool: HashQueue | None = None
         self._whose = threading.local()
@@ -175,12 +111,15 @@ class Argon2Hasher:
         """Which implementation is used: the faster one by a measurement, made once, where there is a choice."""
         if self._engine is None:
             found = engines()
-            self._engine = min(found, key=lambda e: cost(e, self.parameters)) if len(found) > 1 else found[0]
+            self._engine = min(found, key=self._cost) if len(found) > 1 else found[0]
         return self._engine
 
     def rate(self) -> float:
         """Verifications a second that one core can do."""
-        return 1 / max(cost(self.engine, self.parameters), 1e-6)
+        return 1 / max(self._cost(self.engine), 1e-6)
+
+    def _cost(self, engine: Engine) -> float:
+        return cost(engine, self.parameters.memory_kib, self.parameters.time_cost)
 
     def capacity(self) -> list[str]:
         """How many passwords this machine can verify, and what would be more, for `homerealm check --live`.
@@ -204,18 +143,19 @@ class Argon2Hasher:
         raw = _raw(password)
         if raw is None:
             raise BadRequest("a password that is no text, or too long", code="password.not_text")
-        return self._run(lambda: self.engine.hash(raw, self.parameters))
+        size = self.parameters
+        return self._run(lambda engine: engine.hash(raw, size.memory_kib, size.time_cost))
 
     def verify(self, password: str, stored: str | None) -> bool:
         """Whether it is the password. Nobody, an unusable hash and an impossible password cost the same as a wrong one.
 
-        Raises `Busy` when the queue is full: then nothing was decided.
+        Raises `Busy` when the queue is full, or the hashing process died: then nothing was decided.
         """
         raw = _raw(password)
         known = read_parameters(stored) if stored is not None else None
         possible = raw is not None and known is not None and known.bearable
         target = stored if possible and stored is not None else self._dummy
-        matches = self._run(lambda: self.engine.verify(target, raw or b""))
+        matches = self._run(lambda engine: engine.verify(target, raw or b""))
         return matches and possible
 
     def outdated(self, stored: str) -> bool:
@@ -246,21 +186,30 @@ class Argon2Hasher:
         """Waits for what is queued. The pool starts again when it is used again."""
         with self._starting:
             pool, self._pool = self._pool, None
+            process, self._process = self._process, None
         if pool is not None:
             pool.close()
+        if process is not None:
+            process.close()
 
-    def _run(self, work: Callable[[], T]) -> T:
-        whose = self._whose
-        return self._started().run(work, getattr(whose, "asker", ""), first=getattr(whose, "first", False))
+    def _run(self, work: Callable[[Engine], T]) -> T:
+        pool, engine, whose = *self._started(), self._whose
+        return pool.run(lambda: work(engine), getattr(whose, "asker", ""), first=getattr(whose, "first", False))
 
-    def _started(self) -> HashQueue:
-        pool = self._pool
+    def _started(self) -> tuple[HashQueue, Engine]:
+        pool, process = self._pool, self._process
         if pool is None or pool.process != os.getpid():
             with self._starting:
-                pool = self._pool
+                pool, process = self._pool, self._process
                 if pool is None or pool.process != os.getpid():
-                    pool = self._pool = HashQueue(self._workers, self._queue, self._nice)
-        return pool
+                    self._process = process = self._new_process() if self._apart else None
+                    pool = self._pool = HashQueue(self._workers, self._queue, 0 if self._apart else self._nice)
+        return pool, process or self.engine
+
+    def _new_process(self) -> HashProcess:
+        from broker.services.hash_process import HashProcess
+
+        return HashProcess(self.engine.name, self._workers, self._nice)
 
 
 def _raw(password: str) -> bytes | None:
@@ -271,12 +220,6 @@ def _raw(password: str) -> bytes | None:
         return normalise(password).encode("utf-8")
     except UnicodeEncodeError:
         return None
-
-
-def _dummy(parameters: Parameters) -> str:
-    """A hash of nothing that costs what a real one does."""
-    memory, passes = parameters.memory_kib, parameters.time_cost
-    return f"$argon2id$v=19$m={memory},t={passes},p=1${'A' * 22}${'A' * 43}"
 
 
 def huge_pages(setting: Path = Path("/sys/kernel/mm/transparent_hugepage/enabled")) -> bool:

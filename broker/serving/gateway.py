@@ -19,6 +19,7 @@ import selectors
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -28,6 +29,7 @@ from broker.serving import http1
 from broker.serving.held import Answer, Held
 from broker.serving.http1 import BODY_SECONDS, Connection, Environ, Request
 from broker.serving.pace import Pace
+from broker.serving.turnstile import WINDOW, Turnstile
 
 THREADS = 80
 """More than can wait for a password hash at once (services/hashing), so that a flood of logins leaves some free."""
@@ -75,12 +77,14 @@ class Gateway:
         self._body_seconds = body_seconds
         self._selector = selectors.DefaultSelector()
         self._connections: dict[Connection, None] = {}
-        self._jobs: SimpleQueue[tuple[Connection, Request, bool]] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Connection, Request, bool, bool]] = SimpleQueue()
+        self._forms: deque[tuple[Connection, Request]] = deque()
         self._done: SimpleQueue[Answer] = SimpleQueue()
         self._held = held or Held()
         self._started = 0
         self._outstanding = 0
         self._pace = Pace()
+        self._turnstile = Turnstile()
         # Only the leader touches connections and counts. Who leads changes under the lock, and only while the leader
         # is inside the app (`_since` says since when), where it touches nothing.
         self._lock = threading.Lock()
@@ -153,7 +157,10 @@ class Gateway:
     def _look(self, me: object) -> None:
         """See to what is ready. The lead may be gone after each step: what else is ready stays so, for the next one."""
         somebody = False
-        for key, _ in self._selector.select(self._held.next_in(0.05 if self._stopping else 1.0)):
+        longest, began = self._held.next_in(0.05 if self._stopping else 1.0), time.perf_counter()
+        ready = self._selector.select(min(longest, WINDOW) if self._forms else longest)
+        self._turnstile.rested(began)
+        for key, _ in ready:
             what = key.data
             if what is None:
                 somebody = True
@@ -174,6 +181,7 @@ class Gateway:
         self._deliver(me)
         if self._leader is not me:
             return
+        self._let_in()
         if somebody:  # last: nobody gives way whose request is there already
             self._accept()
         self._sweep()
@@ -203,8 +211,12 @@ class Gateway:
         quick = self._quick(request.environ["REQUEST_METHOD"], request.environ["PATH_INFO"])
         if quick and self._pace.inline:
             self._answer_here(me, connection, request)
+        elif quick or request.environ["REQUEST_METHOD"] != "POST":
+            self._hand_over(connection, request, quick=quick)
+        elif len(self._forms) < WAITING:
+            self._forms.append((connection, request))
         else:
-            self._hand_over(connection, request, quick)
+            self._too_busy(connection)
 
     def _refuse(self, connection: Connection) -> None:
         if connection.refusal is not None and not (connection.busy or connection.sending or connection.closing):
@@ -227,26 +239,36 @@ class Gateway:
 
     # --- Threads ---------------------------------------------------------------------------------------------------
 
-    def _hand_over(self, connection: Connection, request: Request, quick: bool) -> None:
+    def _let_in(self) -> None:
+        """Forms, as far as the turnstile goes; at the end all of them, since their threads have to end as well."""
+        while self._forms and (self._stopping or self._turnstile.enter()):
+            connection, request = self._forms.popleft()
+            if not connection.closed:
+                self._hand_over(connection, request, form=True)
+
+    def _too_busy(self, connection: Connection) -> None:
+        busy = http1.plain(503, "Too busy; please try again in a moment.", ("Retry-After", "2"))
+        self._out(connection, busy, False)
+
+    def _hand_over(self, connection: Connection, request: Request, *, quick: bool = False, form: bool = False) -> None:
         if self._outstanding >= self._started and self._started < self._threads:
             with suppress(RuntimeError):  # no more threads to be had (a limit of the container): what there are will do
                 threading.Thread(target=self._work, name=f"request-{self._started + 1}", daemon=True).start()
                 self._started += 1
         if not self._started or self._outstanding >= self._started + WAITING:
-            busy = http1.plain(503, "Too busy; please try again in a moment.", ("Retry-After", "2"))
-            self._out(connection, busy, False)
+            self._too_busy(connection)
             return
         self._outstanding += 1
-        self._jobs.put((connection, request, quick))
+        self._jobs.put((connection, request, quick, form))
 
     def _work(self) -> None:
         while True:
-            connection, request, quick = self._jobs.get()
-            began = time.monotonic()
+            connection, request, quick, form = self._jobs.get()
+            began, worked = time.monotonic(), time.thread_time()
             answer = self._call(connection, request, by_thread=True)
             if quick and time.monotonic() - began > 5 * STALL_SECONDS:
                 self._pace.pause()
-            self._done.put(answer)
+            self._done.put(answer._replace(spent=time.thread_time() - worked, form=form))
             self._wake()
 
     def _wake(self) -> None:
@@ -265,7 +287,9 @@ class Gateway:
                 if answer is None:
                     return
             else:
-                self._outstanding -= answer.by_thread
+                if answer.by_thread:
+                    self._outstanding -= 1
+                    self._turnstile.done(answer.spent, answer.form)
                 if answer.refused:
                     answer = self._held.hold(answer)
             if answer is not None:

@@ -27,6 +27,10 @@ class Answer(NamedTuple):
     """Whether the connection stays."""
     by_thread: bool
     refused: bool
+    spent: float = 0.0
+    """Processor time, of what a thread did."""
+    form: bool = False
+    """Whether it came through the turnstile."""
 
 
 class Held:

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from broker.services.hashing import Argon2Hasher, Engine, Parameters
+from broker.services.argon2id import Engine
+from broker.services.hashing import Argon2Hasher
 from broker.testing.town import Town
 from tests.stories.journeys import at_the_app, open_app, sign_in, type_identifier, type_password
 
@@ -20,8 +21,8 @@ class Held:
     def __init__(self, engine: Engine) -> None:
         self.engine, self.open = engine, threading.Event()
 
-    def hash(self, raw: bytes, parameters: Parameters) -> str:
-        return self.engine.hash(raw, parameters)
+    def hash(self, raw: bytes, memory_kib: int, time_cost: int) -> str:
+        return self.engine.hash(raw, memory_kib, time_cost)
 
     def verify(self, stored: str, raw: bytes) -> bool:
         self.open.wait()

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.core.errors import BadRequest, Busy
-from broker.services.hashing import Argon2Hasher, Engine, Parameters, engines, huge_pages, read_parameters
+from broker.services.argon2id import Engine, engines
+from broker.services.hashing import Argon2Hasher, Parameters, huge_pages, read_parameters
 
 CHEAP = Argon2Hasher(workers=1, memory_kib=8, time_cost=1)
 
@@ -76,8 +77,8 @@ class Counting:
         self.engine = engine
         self.verified: list[str] = []
 
-    def hash(self, raw: bytes, parameters: Parameters) -> str:
-        return self.engine.hash(raw, parameters)
+    def hash(self, raw: bytes, memory_kib: int, time_cost: int) -> str:
+        return self.engine.hash(raw, memory_kib, time_cost)
 
     def verify(self, stored: str, raw: bytes) -> bool:
         self.verified.append(stored)
@@ -154,7 +155,7 @@ class Gate:
         self.entered = threading.Semaphore(0)
         self.priorities: list[int] = []
 
-    def hash(self, raw: bytes, parameters: Parameters) -> str:
+    def hash(self, raw: bytes, memory_kib: int, time_cost: int) -> str:
         raise NotImplementedError
 
     def verify(self, stored: str, raw: bytes) -> bool:

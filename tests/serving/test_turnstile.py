@@ -1,0 +1,64 @@
+"""How fast forms come in beside quick requests: by a clock that is moved, without threads."""
+
+from __future__ import annotations
+
+from broker.serving.turnstile import AT_ONCE, FIRST_GUESS, RESERVE, SHARE, WINDOW, Turnstile
+
+LONG_ENOUGH = WINDOW * 1.001  # in spite of rounding
+
+
+class Leader:
+    """Spends its time at work or at rest, a window after the other, and lets forms in."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.turnstile = Turnstile(lambda: self.now)
+
+    def windows(self, number: int, rest: float, elsewhere: float = 0.0, each: float = 0.001) -> int:
+        """How many forms came in during so many windows; `rest` is the part of each that the leader slept, while
+        threads worked on quick requests for `elsewhere` of it. A form takes `each` seconds."""
+        found = 0
+        for _ in range(number):
+            self.now += LONG_ENOUGH * (1 - rest)
+            began = self.now
+            self.now += LONG_ENOUGH * rest
+            self.turnstile.done(WINDOW * elsewhere, form=False)
+            self.turnstile.rested(began)
+            while self.turnstile.enter():
+                self.turnstile.done(each, form=True)
+                found += 1
+        return found
+
+
+def test_a_resting_leader_lets_everybody_in_at_once_and_then_three_quarters_of_a_core() -> None:
+    leader = Leader()
+    assert leader.windows(1, rest=1.0) * FIRST_GUESS >= AT_ONCE
+    assert 0.9 < leader.windows(500, rest=1.0) * 0.001 / (500 * WINDOW * (1 - RESERVE)) < 1.1
+
+
+def test_a_busy_leader_leaves_forms_a_small_share_and_never_nothing() -> None:
+    leader = Leader()
+    leader.windows(50, rest=0.15)  # what was left of the quiet time before
+    assert 0.9 < leader.windows(1000, rest=0.15) * 0.001 / (1000 * WINDOW * SHARE) < 1.1
+    assert 0.9 < leader.windows(1000, rest=0.0) * 0.001 / (1000 * WINDOW * SHARE) < 1.1
+
+
+def test_a_leader_that_sleeps_while_threads_do_its_work_is_busy() -> None:
+    leader = Leader()
+    leader.windows(50, rest=0.95, elsewhere=0.9)
+    assert 0.9 < leader.windows(1000, rest=0.95, elsewhere=0.9) * 0.001 / (1000 * WINDOW * SHARE) < 1.1
+
+
+def test_forms_that_take_longer_come_in_less_often() -> None:
+    came = []
+    for each in (0.001, 0.01):
+        leader = Leader()
+        leader.windows(50, rest=0.0)
+        came.append(leader.windows(1000, rest=0.0, each=each))
+    assert came[0] > 8 * came[1] > 0
+
+
+def test_after_a_burst_the_leader_has_its_time_first() -> None:
+    leader = Leader()
+    leader.windows(1, rest=1.0)
+    assert not leader.turnstile.enter()
