@@ -33,11 +33,13 @@ __all__ = [
 class SettingsModel(BaseModel):
     """A part of the configuration: frozen, strict about its keys, documented by the docstrings of its attributes.
 
-    `hide_input_in_errors`: what was written may be a secret that stands under the wrong key.
+    `hide_input_in_errors`: what was written may be a secret that stands under the wrong key. `defer_build`: a part that
+    no file has is not made ready; and the docstrings are read when documentation is made (broker/settings/schema.py):
+    together they were half of what it took to import the settings.
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True, validate_default=False
+        frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True, validate_default=False
     )
 
 

@@ -48,7 +48,7 @@ def example(types: Mapping[str, type[ConnectionSettings]]) -> str:
     for name in sorted(types, key=lambda name: (name != first, name)):
         lines += _example_entry(types[name], name, disabled=name != first, common=name == first)
     for key, model in (("clients", ClientSettings), ("admins", AdminSettings)):
-        lines += ["", *_prose(TenantFile.model_fields[key].description, 0), f"#{key}:"]
+        lines += ["", *_prose(meaning(TenantFile, key), 0), f"#{key}:"]
         lines += _disabled(_entry_lines(model, 2, {}))
     return "\n".join(lines) + "\n"
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import copy
-from collections.abc import Mapping
-from typing import Any
+import inspect
+import textwrap
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import pairwise
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -20,6 +25,8 @@ _BOUND = ("enum", "pattern", "format", "minLength", "maxLength")
 def schema(types: Mapping[str, type[ConnectionSettings]]) -> dict[str, Any]:
     """For broker.yaml and for tenants/*.yaml at once: a file with the key `tenant` is a tenant's."""
     models = [(model, "validation") for model in dict.fromkeys([BrokerFile, TenantFile, *types.values()])]
+    for model, _ in models:
+        _document(model)
     names, document = models_json_schema(models, ref_template="#/$defs/{model}")  # type: ignore[arg-type]
     definitions: dict[str, Any] = document["$defs"]
     refs = {model: reference["$ref"].rpartition("/")[2] for (model, _), reference in names.items()}
@@ -59,10 +66,45 @@ def schema(types: Mapping[str, type[ConnectionSettings]]) -> dict[str, Any]:
 def meaning(model: type[BaseModel], name: str) -> str | None:
     """The documentation of a key: its own, or that of the model it was inherited from with another default."""
     for ancestor in model.__mro__:
-        info = ancestor.model_fields.get(name) if issubclass(ancestor, BaseModel) else None
-        if info is not None and info.description:
-            return info.description
+        if issubclass(ancestor, BaseModel) and (words := _docstrings(ancestor).get(name)):
+            return words
     return None
+
+
+@cache
+def _docstrings(model: type[BaseModel]) -> Mapping[str, str]:
+    """What stands below the attributes that a model itself has."""
+    if not inspect.get_annotations(model) or model is BaseModel:
+        return {}
+    definition = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0]
+    found = {}
+    for field, below in pairwise(definition.body if isinstance(definition, ast.ClassDef) else []):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+            words = below.value.value if isinstance(below.value, ast.Constant) else None
+            if isinstance(words, str):
+                found[field.target.id] = inspect.cleandoc(words)
+    return found
+
+
+@cache
+def _document(model: type[BaseModel]) -> None:
+    """Give the fields of a model, and of the models in them, their documentation."""
+    for ancestor in model.__mro__[1:]:
+        if issubclass(ancestor, BaseModel) and ancestor is not BaseModel:
+            _document(ancestor)
+    for name, info in model.model_fields.items():
+        for inner in _models(info.annotation):
+            _document(inner)
+        own = name in inspect.get_annotations(model)
+        info.description = _docstrings(model).get(name) if own else meaning(model, name)
+    model.model_rebuild(force=True)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
 
 
 def _overlay(tenant: Mapping[str, Any]) -> dict[str, Any]:

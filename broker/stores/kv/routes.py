@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
-import redis
-from redis.backoff import NoBackoff
-from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -19,10 +17,10 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as Broken
 from redis.exceptions import TimeoutError as TooSlow
-from redis.retry import Retry
 
 from broker.core.store_address import Kind, StoreAddress
 from broker.core.values import Secret
+from broker.stores.kv.connecting import Tls, Way
 from broker.stores.kv.line import EVAL, EVALSHA, Command, Server
 
 CONNECT_SECONDS = 1.0
@@ -56,7 +54,7 @@ def route_to(address: StoreAddress) -> Route:
         case Kind.CLUSTER:
             return Cluster(address)
         case Kind.SOCKET:
-            return Alone(address.path, Server(_over_socket(address), ANSWER_SECONDS, address.replicas or 0))
+            return Alone(address.path, Server(_way(address, address.path), address.replicas or 0))
         case Kind.SERVER:
             return Alone(name_of(address.hosts[0]), _server(address, address.hosts[0], address.replicas or 0))
 
@@ -147,6 +145,9 @@ class Cluster:
     spread = True
 
     def __init__(self, address: StoreAddress) -> None:
+        from redis.crc import key_slot  # it brings more with it than others need
+
+        self._slot: Callable[[bytes], int] = key_slot
         self._address = address
         self._servers: dict[Host, Server] = {}
         self._owners: dict[int, Host] = {}
@@ -203,7 +204,7 @@ class Cluster:
         """Raises `Broken` for a slot that nobody owns now, `ValueError` for a script over several slots."""
         count = int(command[2]) if command[0] in (EVALSHA, EVAL) else 0
         keys = command[3 : 3 + count] if count else command[1:2]
-        slots = {key_slot(cast("bytes", key)) for key in keys}
+        slots = {self._slot(cast("bytes", key)) for key in keys}
         if len(slots) != 1:
             raise ValueError(f"the keys of a {command[0]!r} lie in {len(slots)} slots of the cluster")
         owner = self._owners.get(slots.pop())
@@ -252,53 +253,31 @@ def name_of(host: Host) -> str:
 
 
 def _server(address: StoreAddress, host: Host, replicas: int | None) -> Server:
-    return Server(_maker(address, host, _login(address)), ANSWER_SECONDS, replicas)
+    return Server(_way(address, host), replicas)
 
 
 def _sentinel(address: StoreAddress, host: Host) -> Server:
-    login = _login(address) | {
-        "username": address.sentinel_username,
-        "password": _text(address.sentinel_password),
-        "db": 0,
-        "socket_connect_timeout": SENTINEL_SECONDS,
-        "socket_timeout": SENTINEL_SECONDS,
-    }
-    return Server(_maker(address, host, login), SENTINEL_SECONDS)
-
-
-def _maker(address: StoreAddress, host: Host, login: dict[str, Any]) -> Callable[[], Any]:
-    plain: Any = redis.Connection
-    if not address.tls:
-        return lambda: plain(host=host[0], port=host[1], **login)
-    return lambda: redis.SSLConnection(
-        host=host[0],
-        port=host[1],
-        ssl_ca_certs=address.ca_bundle,
-        ssl_certfile=address.certificate,
-        ssl_keyfile=address.key,
-        ssl_check_hostname=True,
-        **login,
+    way = replace(
+        _way(address, host),
+        connect_seconds=SENTINEL_SECONDS,
+        answer_seconds=SENTINEL_SECONDS,
+        username=address.sentinel_username,
+        password=_text(address.sentinel_password),
+        database=0,
     )
+    return Server(way)
 
 
-def _over_socket(address: StoreAddress) -> Callable[[], Any]:
-    local: Any = redis.UnixDomainSocketConnection
-    return lambda: local(path=address.path, **_login(address))
-
-
-def _login(address: StoreAddress) -> dict[str, Any]:
-    return {
-        "username": address.username,
-        "password": _text(address.password),
-        "db": address.database,
-        # RESP2: nothing comes that was not asked for.
-        "protocol": 2,
-        "socket_connect_timeout": CONNECT_SECONDS,
-        "socket_timeout": ANSWER_SECONDS,
-        "retry": Retry(NoBackoff(), 0),
-        "health_check_interval": 0,
-        "driver_info": None,  # nothing about ourselves, and one round trip less
-    }
+def _way(address: StoreAddress, place: Host | str) -> Way:
+    return Way(
+        place,
+        CONNECT_SECONDS,
+        ANSWER_SECONDS,
+        tls=Tls(address.ca_bundle, address.certificate, address.key) if address.tls else None,
+        username=address.username,
+        password=_text(address.password),
+        database=address.database,
+    )
 
 
 def _text(secret: Secret | None) -> str | None:
