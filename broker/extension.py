@@ -24,7 +24,7 @@ from broker.web.protocol import Protocol
 from broker.web.render import Renderer
 from broker.web.reply import Environ, WsgiApp
 from broker.web.visit import EXTENSION, RUNTIME
-from broker.wiring import Runtime
+from broker.wiring import Runtime, must_lie_at
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Broker:
 
     `config` is a configuration folder (default: `$HOMEREALM_CONFIG`, else `./config`), or what was built elsewhere: a
     `Runtime`, which stays as it is, or a `Live`. A folder is watched: what changes there holds within two seconds.
-    `url_prefix` is where it lies in the host app; `base_url` need not repeat it.
+    `url_prefix` is where it lies in the host app; `base_url` ends with it.
     Raises `ConfigurationError` with every mistake in the configuration. `init_app` raises `RuntimeError` for an app
     that has a broker already.
     """
@@ -57,6 +57,7 @@ class Broker:
             self.live = config
         else:
             self.live = Live(config) if isinstance(config, Runtime) else Live.open(config, url_prefix=self.url_prefix)
+        must_lie_at(self.url_prefix, self.live.runtime.settings)
         templates = resources.templates()
         self.assets = Assets(templates / "static", f"{self.url_prefix}/static")
         self.renderer = Renderer(templates, self.assets)

@@ -48,7 +48,7 @@ class Earlier:
 class Live:
     """The Runtime of the moment. `runtime` is one reference, swapped whole: take it once a request."""
 
-    def __init__(self, runtime: Runtime, loader: Loader | None = None, *, url_prefix: str = "") -> None:
+    def __init__(self, runtime: Runtime, loader: Loader | None = None) -> None:
         """Without a `loader` nothing ever changes."""
         self.runtime = runtime
         self.refused: tuple[str, ...] = ()
@@ -56,7 +56,6 @@ class Live:
         self.swapping: Callable[[Runtime], None] = lambda _: None
         """Called before a Runtime becomes the current one, and again when a file such as a logo changed."""
         self._loader = loader
-        self._prefix = url_prefix
         self._earlier: dict[str, Earlier] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -75,10 +74,11 @@ class Live:
         environ: Mapping[str, str] = os.environ,
         **engines: Any,
     ) -> Live:
-        """Read a configuration folder and connect to its stores. Raises as `wiring.build`."""
+        """Read a configuration folder and connect to its stores. Raises as `wiring.build` and `wiring.must_lie_at`."""
         loader = wiring.loader(wiring.config_folder(config), environ)
-        settings = wiring.below(loader.load(), url_prefix)
-        return cls(Runtime(settings, wiring.open_engines(settings, **engines)), loader, url_prefix=url_prefix)
+        settings = loader.load()
+        wiring.must_lie_at(url_prefix, settings)
+        return cls(Runtime(settings, wiring.open_engines(settings, **engines)), loader)
 
     # --- Versions -----------------------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class Live:
         """Raises `ConfigurationError`, also for what only a restart can change."""
         if self._loader is None:
             return running
-        settings = wiring.below(self._loader.load(), self._prefix)
+        settings = self._loader.load()
         wrong = []
         for key in NEED_A_RESTART:
             if getattr(settings, key) != getattr(running, key):

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from broker import registry, resources
 from broker.core.attempts import Puzzles
 from broker.core.connection import Connection
-from broker.core.errors import Unavailable
+from broker.core.errors import ConfigurationError, Unavailable
 from broker.core.happenings import EVENTS
 from broker.core.ports import (
     Blocklist,
@@ -322,12 +323,9 @@ def _way_out(inner: Fetcher, clock: Clock, meter: Meter, spans: Spans | None) ->
     }
 
 
-def load_settings(config: Path, environ: Mapping[str, str] = os.environ, url_prefix: str = "") -> Settings:
-    """Read a configuration folder. Raises `ConfigurationError` with every mistake in it.
-
-    `url_prefix` is where the broker lies in a host app; it becomes part of `base_url` unless that has it already.
-    """
-    return below(loader(config, environ).load(), url_prefix)
+def load_settings(config: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read a configuration folder. Raises `ConfigurationError` with every mistake in it."""
+    return loader(config, environ).load()
 
 
 def loader(config: Path, environ: Mapping[str, str] = os.environ) -> Loader:
@@ -338,17 +336,20 @@ def loader(config: Path, environ: Mapping[str, str] = os.environ) -> Loader:
     return Loader(config, registry.settings_of, registry.known, environ, read_or_make_key)
 
 
-def below(settings: Settings, prefix: str) -> Settings:
-    """The settings of a broker that lies at `prefix` in a host app."""
-    old = settings.base_url
-    if not prefix or old.endswith(prefix):
-        return settings
-    tenants = {
-        id: replace(tenant, issuer=f"{old}{prefix}{tenant.issuer.removeprefix(old)}")
-        if tenant.issuer == f"{old}/t/{id}" else tenant
-        for id, tenant in settings.tenants.items()
-    }  # fmt: skip
-    return replace(settings, base_url=f"{old}{prefix}", tenants=tenants)
+def must_lie_at(prefix: str, settings: Settings) -> None:
+    """`base_url` is the one truth: worker and commands make the links of mails from it, and never see a host app.
+
+    Raises `ConfigurationError` when it does not end with where the broker lies in its host app.
+    """
+    url = urlsplit(settings.base_url)
+    if not url.path.endswith(prefix):
+        raise ConfigurationError(
+            [
+                f"{Path(settings.config_dir) / 'broker.yaml'}:1:1: base_url: is {settings.base_url}, and "
+                f'Broker(url_prefix="{prefix}") puts the pages below {prefix}: links in mails would lead nowhere. '
+                f"Write base_url: {url.scheme}://{url.netloc}{prefix}"
+            ]
+        )
 
 
 def config_folder(given: str | Path | None = None) -> Path:
@@ -479,9 +480,9 @@ def _key_value(settings: Settings, environ: Mapping[str, str]) -> tuple[str, Cal
     return server.start(), server.stop
 
 
-def build(config: str | Path | None = None, *, url_prefix: str = "", **engines: Any) -> Runtime:
+def build(config: str | Path | None = None, **engines: Any) -> Runtime:
     """A Runtime from a configuration folder."""
-    settings = load_settings(config_folder(config), url_prefix=url_prefix)
+    settings = load_settings(config_folder(config))
     return Runtime(settings, open_engines(settings, **engines))
 
 

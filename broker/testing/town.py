@@ -25,7 +25,7 @@ from broker.testing.clock import FixedClock
 from broker.testing.entropy import SeededEntropy
 from broker.testing.mailbox import Mailbox
 from broker.testing.world import Browser, World, WorldFetcher
-from broker.wiring import Engines, Runtime, below, loader, open_engines
+from broker.wiring import Engines, Runtime, loader, open_engines
 
 PASSWORD = "correct horse battery staple"
 """Everybody's, until a story changes it."""
@@ -188,21 +188,21 @@ class Town:
         (config / "tenants").mkdir(parents=True)
         text = self.broker_yaml.format(
             name=name, key_value=self.key_values[number], database=databases[number]
-        ).replace("https://login.test", host)
+        ).replace("https://login.test", base)
         (config / "broker.yaml").write_text(text)
         for id, yaml in tenants.items():
             (config / "tenants" / f"{id}.yaml").write_text(yaml)
         return self._start(name, host, base)
 
     def _start(self, name: str, host: str, base: str) -> House:
-        prefix, reader = base.removeprefix(host), loader(self.folder / name / "config")
-        settings = below(reader.load(), prefix)
+        reader = loader(self.folder / name / "config")
+        settings = reader.load()
         engines = open_engines(
             settings, clock=self.clock, entropy=SeededEntropy(f"{self.seed}-{name}"), fetcher=self.fetcher,
             hasher=Argon2Hasher(workers=1, memory_kib=8, time_cost=1), spans=self.spans,
         )  # fmt: skip
         self.closing.append(engines)
-        live = Live(Runtime(settings, engines), reader, url_prefix=prefix)
+        live = Live(Runtime(settings, engines), reader)
         app = host_app(live) if base != host else create_app(live)
         mailbox = Mailbox(Path(settings.root) / "var" / "mail")
         return House(base, app, live, mailbox, Worker(lambda: live.runtime, self.spans))

@@ -10,7 +10,9 @@ from flask import Flask, session
 from flask_wtf import CSRFProtect
 from werkzeug.exceptions import HTTPException
 
+from broker.core.errors import ConfigurationError
 from broker.extension import Broker
+from broker.reload import Live
 from broker.testing.town import ACME, Town
 from broker.testing.world import World
 from broker.wiring import Runtime, build
@@ -30,12 +32,12 @@ mail: {{from: "Homerealm <no-reply@login.test>", transport: "maildir:var/mail"}}
 def runtime_at(tmp_path: Path, key_values: tuple[str, str]) -> Iterator[Callable[..., Runtime]]:
     built: list[Runtime] = []
 
-    def make(base: str, prefix: str = "") -> Runtime:
+    def make(base: str) -> Runtime:
         config = tmp_path / f"site{len(built)}" / "config"
         (config / "tenants").mkdir(parents=True)
         (config / "broker.yaml").write_text(YAML.format(base=base, key_value=key_values[0]))
         (config / "tenants" / "acme.yaml").write_text(ACME)
-        built.append(build(config, url_prefix=prefix))
+        built.append(build(config))
         return built[-1]
 
     yield make
@@ -61,22 +63,41 @@ def login_page(world: World, url: str) -> str:
     return answer.get_data(as_text=True)
 
 
-@pytest.mark.parametrize("base", ["https://login.test", "https://login.test/sso"])
+@pytest.mark.parametrize("base", ["https://login.test/sso", "https://login.test/behind/a/proxy/sso"])
 @pytest.mark.parametrize("prefix", ["/sso", "sso/"])
-def test_the_base_url_need_not_repeat_the_prefix_and_may(
-    runtime_at: Callable[..., Runtime], base: str, prefix: str
-) -> None:
+def test_the_pages_lie_where_the_base_url_says(runtime_at: Callable[..., Runtime], base: str, prefix: str) -> None:
     app = somebodys_app()
-    Broker(app, config=runtime_at(base, "/sso"), url_prefix=prefix)
+    Broker(app, config=runtime_at(base), url_prefix=prefix)
     world = World({"login.test": app})
     found = world.send("GET", "https://login.test/sso/t/acme/.well-known/openid-configuration").json
     assert found is not None
-    assert found["issuer"] == "https://login.test/sso/t/acme"
-    assert 'action="/sso/t/acme/login"' in login_page(world, "https://login.test/sso/t/acme/login")
+    assert found["issuer"] == f"{base}/t/acme"
+    path = base.removeprefix("https://login.test")
+    assert f'action="{path}/t/acme/login"' in login_page(world, "https://login.test/sso/t/acme/login")
+
+
+@pytest.mark.parametrize("base", ["https://login.test", "https://login.test/mysso", "https://login.test/sso/x"])
+def test_a_prefix_that_the_base_url_does_not_have_is_refused_with_both(
+    runtime_at: Callable[..., Runtime], base: str
+) -> None:
+    built = runtime_at(base)
+    app = somebodys_app()
+    for config in (built, Live(built), built.settings.config_dir):
+        with pytest.raises(ConfigurationError) as refused:
+            Broker(app, config=config, url_prefix="sso")
+        (problem,) = refused.value.problems
+        assert f"base_url: is {base}, " in problem
+        assert 'url_prefix="/sso"' in problem
+        assert problem.endswith("base_url: https://login.test/sso")
+    assert world_is_theirs(app)
+
+
+def world_is_theirs(app: Flask) -> bool:
+    return World({"login.test": app}).send("GET", "https://login.test/sso/t/acme/login").status_code == 404
 
 
 def test_init_app_and_a_csrf_protection_that_is_made_afterwards(runtime_at: Callable[..., Runtime]) -> None:
-    broker = Broker(config=runtime_at("https://login.test", "/sso"), url_prefix="/sso")
+    broker = Broker(config=runtime_at("https://login.test/sso"), url_prefix="/sso")
     app = somebodys_app()
     broker.init_app(app)
     CSRFProtect(app)
@@ -111,7 +132,7 @@ def test_their_error_handlers_answer_for_their_pages_and_ours_for_ours(runtime_a
     def anything(_: Exception) -> tuple[str, int]:
         return "somebody's own failure", 500
 
-    Broker(app, config=runtime_at("https://login.test", "/sso"), url_prefix="/sso")
+    Broker(app, config=runtime_at("https://login.test/sso"), url_prefix="/sso")
     world = World({"login.test": app})
     assert world.send("GET", "https://login.test/nothing").get_data(as_text=True) == "somebody's own error page"
     ours = world.send("GET", "https://login.test/sso/t/nobody/login")
@@ -139,9 +160,9 @@ def test_at_the_root_of_an_app_its_own_static_files_are_still_there(
 def test_one_app_has_one_broker_and_two_apps_have_two(runtime_at: Callable[..., Runtime]) -> None:
     first, second = somebodys_app(), somebodys_app()
     Broker(first, config=runtime_at("https://login.test"))
-    Broker(second, config=runtime_at("https://other.test", "/auth"), url_prefix="/auth")
+    Broker(second, config=runtime_at("https://other.test/auth"), url_prefix="/auth")
     with pytest.raises(RuntimeError, match="has a broker already"):
-        Broker(first, config=runtime_at("https://login.test", "/again"), url_prefix="/again")
+        Broker(first, config=runtime_at("https://login.test/again"), url_prefix="/again")
     world = World({"login.test": first, "other.test": second})
     assert 'action="/t/acme/login"' in login_page(world, "https://login.test/t/acme/login")
     assert 'action="/auth/t/acme/login"' in login_page(world, "https://other.test/auth/t/acme/login")
