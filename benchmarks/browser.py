@@ -45,8 +45,10 @@ class Browser(Job):
         answer.url = url
         return answer
 
-    def open(self, url: str, form: list[tuple[str, str]] | None = None, referrer: str | None = None) -> Steps:
-        """Go to an address (by POST when `form` is given) and follow redirects; raises `Arrived` at the application."""
+    def open(
+        self, url: str, form: list[tuple[str, str]] | None = None, referrer: str | None = None, *, follow: bool = True
+    ) -> Steps:
+        """Go to an address (by POST when `form` is given) and `follow` redirects; raises `Arrived` at the application."""
         method, body = ("GET", b"") if form is None else ("POST", urlencode(form).encode())
         site = b"same-origin" if referrer else b"cross-site"
         for _ in range(10):
@@ -59,7 +61,7 @@ class Browser(Job):
             for cookie in answer.cookies:
                 self._keep(url, cookie)
             answer.url = url
-            if answer.status not in (301, 302, 303, 307, 308) or not answer.location:
+            if not follow or answer.status not in (301, 302, 303, 307, 308) or not answer.location:
                 return answer
             if answer.status in (301, 302, 303):
                 method, body = "GET", b""
@@ -68,7 +70,10 @@ class Browser(Job):
                 raise Arrived(url)
         raise Failure("more than 10 redirects")
 
-    def submit(self, page: Answer, form: Form, filled: dict[str, str], button: dict[str, str] | None = None) -> Steps:
+    def submit(
+        self, page: Answer, form: Form, filled: dict[str, str], button: dict[str, str] | None = None, *,
+        follow: bool = True,
+    ) -> Steps:  # fmt: skip
         """Press a form's button (default: its first)."""
         data = form.data(filled, button)
         pressed = button or next(iter(form.buttons), {})
@@ -78,7 +83,7 @@ class Browser(Job):
             else page.url
         )
         if pressed.get("formmethod", form.method) == "post":
-            return self.open(target, data, page.url)
+            return self.open(target, data, page.url, follow=follow)
         return self.open(target.split("?")[0].split("#")[0] + "?" + urlencode(data), None, page.url)
 
     def _request(self, method: str, url: str, headers: bytes, body: bytes) -> bytes:

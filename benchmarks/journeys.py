@@ -362,8 +362,8 @@ def forgot_form(user: User) -> Steps:
     user.tokens = {"ready": True}
 
 
-def forgot_answer(user: User) -> Steps:
-    """The answer to a forgotten password alone; every second identifier is unknown, each comes from an address of its own."""
+def send_forgotten(user: User, *, follow: bool) -> Steps:
+    """The form again; every second identifier is unknown, each comes from an address of its own."""
     kept = dict(user.jar)
     user.arrive()
     user.jar.update(kept)
@@ -373,7 +373,19 @@ def forgot_answer(user: User) -> Steps:
         if next(user.provider.visitors) % 2
         else f"nobody-{secrets.token_hex(6)}@example.org"
     )
-    page = yield from user.submit(user.page, form, {field["name"]: name})
+    page = yield from user.submit(user.page, form, {field["name"]: name}, follow=follow)
+    return page
+
+
+def forgot_post(user: User) -> Steps:
+    """The answer to a forgotten password alone, be it a page or where the page is."""
+    answer = yield from send_forgotten(user, follow=False)
+    check(answer.status in (200, 303) and b'data-page="error"' not in answer.body, "answer", answer)
+
+
+def forgot_answer(user: User) -> Steps:
+    """The answer to a forgotten password, and the page that it leads to."""
+    page = yield from send_forgotten(user, follow=True)
     check(page.status == 200 and b'data-page="error"' not in page.body, "answer", page)
     expected = user.provider.forgot_expect
     check(not expected or expected.search(page.body), "answer without the expected text", page)
@@ -418,6 +430,7 @@ MODES: dict[str, tuple[Callable[[User], Steps], Callable[[User], Steps] | None]]
     "refresh": (refresh, offline),
     "userinfo": (userinfo, online),
     "forgot": (forgot, None),
+    "forgot-post": (forgot_post, forgot_form),
     "forgot-answer": (forgot_answer, forgot_form),
     "full": (full, None),
 }

@@ -104,8 +104,7 @@ class Accounts:
             "client": client or "", "transaction": transaction or "", "browser": browser or "",
             "language": how.language, "agent": how.agent, "reference": how.reference,
         }  # fmt: skip
-        with self.means.database.writing() as work:
-            work.outbox.put(Job(self.means.entropy.token(16), tenant.id, JobKind.REGISTER, payload, now, now))
+        self.means.database.enqueue(Job(self.means.entropy.token(16), tenant.id, JobKind.REGISTER, payload, now, now))
 
     def username_is_free(self, tenant: Tenant, entry: ConnectionEntry, username: str) -> bool:
         with self.means.database.reading() as work:

@@ -82,8 +82,7 @@ class Recovery:
             "agent": how.agent,
             "reference": how.reference,
         }
-        with self.means.database.writing() as work:
-            work.outbox.put(Job(self.means.entropy.token(16), tenant.id, JobKind.RECOVER, payload, now, now))
+        self.means.database.enqueue(Job(self.means.entropy.token(16), tenant.id, JobKind.RECOVER, payload, now, now))
         return Asked(identifier.strip())
 
     def elsewhere(

@@ -114,6 +114,10 @@ class TracedDatabase(Through):
         with self._spans.span("database.writing"), self.inner.writing() as work:
             yield work
 
+    def enqueue(self, job: Any) -> None:
+        with self._spans.span("database.writing"):
+            self.inner.enqueue(job)
+
     @contextmanager
     def reading(self) -> Iterator[Any]:
         with self._spans.span("database.reading"), self.inner.reading() as work:

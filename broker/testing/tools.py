@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from broker.core.mail import Job
 from broker.core.ports import Clock, Database, Entropy, Fetcher, Hasher, TokenVerifier, UnitOfWork, UpstreamClients
 from broker.core.tenant import MailRules, Tenant
 from broker.core.values import DirectoryId, TenantId
@@ -40,6 +41,9 @@ class NoDatabase:
         self._refuse()
 
     def asking(self) -> AbstractContextManager[UnitOfWork]:
+        self._refuse()
+
+    def enqueue(self, job: Job) -> None:
         self._refuse()
 
     def marker(self) -> str:

@@ -21,6 +21,8 @@ from sqlalchemy.pool import Pool
 
 from broker.stores.kv.embedded import EmbeddedValkey
 from broker.stores.kv.redis import RedisKeyValue
+from broker.testing.clock import START
+from broker.testing.records import a_job
 from broker.testing.town import ACME, PASSWORD, Town
 
 VERIFIER = "v" * 50
@@ -228,10 +230,42 @@ def test_userinfo_is_one_read_and_one_round_trip(visits: Visits) -> None:
     assert visits.cost == (1, 1)
 
 
-def test_an_asked_for_mail_is_one_row_that_is_written(visits: Visits) -> None:
+def asked(visits: Visits, username: str) -> tuple[int, str]:
+    """Ask for a mail on a login's own page: calls, and what was asked of the database."""
     page = visits.password_page()
     forgot = re.findall(r'href="/t/acme(/forgot[^"]*)"', page)[0].replace("&amp;", "&")
     html = visits.send("GET", forgot, 200).text
     assert visits.cost == (0, 1)
-    visits.submit(html, "/forgot", username="ada")
+    answer = visits.submit(html, "/forgot", username=username)
     assert visits.cost == (1, 2)
+    (statement,), calls = STATEMENTS, visits.calls
+    place = urlsplit(answer.headers["Location"])
+    visits.send("GET", f"{place.path.removeprefix('/t/acme')}?{place.query}", 200)
+    assert visits.cost == (0, 1)
+    return calls, statement.partition("VALUES")[0]
+
+
+def test_an_asked_for_mail_is_one_row_that_is_written(visits: Visits) -> None:
+    asked(visits, "ada")  # what is asked for the first time is found out once
+    calls, statement = asked(visits, "ada")
+    assert statement.startswith("INSERT INTO outbox")
+    assert calls < 1080
+
+
+def test_a_visitor_without_a_login_gets_one_with_a_single_write(visits: Visits) -> None:
+    html = visits.send("GET", "/forgot", 200).text
+    assert visits.cost == (0, 0)
+    visits.submit(html, "/forgot", username="ada")
+    assert visits.cost == (1, 1)
+
+
+def test_asking_for_a_mail_is_the_same_for_unknown_people_and_when_ten_thousand_mails_wait(
+    visits: Visits, town: Town
+) -> None:
+    """The slope is flat because nothing is read: not the people, not the queue. The mail server is the worker's."""
+    _, known = asked(visits, "ada")
+    _, unknown = asked(visits, "nobody@acme.test")
+    with town.broker.runtime.database.writing() as work:
+        work.outbox.put(*(a_job(START, f"waiting-{number}") for number in range(10_000)))
+    _, later = asked(visits, "ada")
+    assert known == unknown == later

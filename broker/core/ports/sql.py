@@ -108,7 +108,7 @@ class Tickets(Protocol):
 
 
 class Outbox(Protocol):
-    def put(self, job: Job) -> None: ...
+    def put(self, *jobs: Job) -> None: ...
 
     def recent(self, tenant: str, kind: str, key: str, since: datetime) -> int:
         """How many mails of a kind were queued to an address (by its digest `key`) since then."""
@@ -211,6 +211,12 @@ class Database(Protocol):
 
     def asking(self) -> AbstractContextManager[UnitOfWork]:
         """One question, in one round trip: what every token costs. A second one, and writing, are errors."""
+
+    def enqueue(self, job: Job) -> None:
+        """A job and nothing else, which may share its transaction with jobs of others at the same time.
+
+        It is durable when this returns. Raises `Unavailable`; then it may not be there.
+        """
 
     def marker(self) -> str:
         """Made with the database, `<Unix seconds>.<random>`; the key-value store carries the same (see Throttle)."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from sqlalchemy import select
 
 from broker.core.errors import Unavailable
+from broker.core.mail import Job
 from broker.core.ports import Clock, Entropy, Vault
 from broker.stores.sql import reseal, schema
 from broker.stores.sql.audit import SqlAudit
@@ -21,6 +22,7 @@ from broker.stores.sql.questions import OneQuestion, Questions
 from broker.stores.sql.statements import Statements, unavailable
 from broker.stores.sql.tables import meta
 from broker.stores.sql.tickets import SqlTickets
+from broker.stores.sql.together import Together
 from broker.stores.sql.users import SqlUsers
 
 _MARKER = select(meta.c.value).where(meta.c.name == schema.MARKER)
@@ -119,6 +121,17 @@ class SqlDatabase:
             self._here.writing = False
             if queue is not None:
                 queue.release()
+
+    def enqueue(self, job: Job) -> None:
+        """Raises `Unavailable`; and `RuntimeError` inside writing(), whose end it would wait for."""
+        self._check_fork()
+        if getattr(self._here, "writing", False):
+            raise RuntimeError("this thread is inside writing() already: put the job into its outbox")
+        self._together.put(job)
+
+    def _enqueue(self, jobs: Sequence[Job]) -> None:
+        with self.writing() as work:
+            work.outbox.put(*jobs)
 
     @contextmanager
     def reading(self) -> Iterator[SqlUnitOfWork]:
@@ -232,3 +245,4 @@ class SqlDatabase:
         self._process = os.getpid()
         self._queue = threading.Lock()
         self._here = threading.local()
+        self._together = Together(self._enqueue)

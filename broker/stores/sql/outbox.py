@@ -91,21 +91,21 @@ class SqlOutbox:
         self._statements = statements
         self._vault = vault
 
-    def put(self, job: Job) -> None:
-        self._statements.change(
-            _ADD,
-            {
-                "id": job.id,
-                "tenant": job.tenant,
-                "kind": job.kind.value,
-                "payload": self._vault.seal(dump(job.payload).encode(), place(job.id)),
-                "state": NEW,
-                "queued_at": job.queued_at,
-                "due_at": job.due_at,
-                "attempts": job.attempts,
-                "error": "",
-            },
-        )
+    def put(self, *jobs: Job) -> None:
+        self._statements.change(_ADD, [self._row(job) for job in jobs])
+
+    def _row(self, job: Job) -> dict[str, Any]:
+        return {
+            "id": job.id,
+            "tenant": job.tenant,
+            "kind": job.kind.value,
+            "payload": self._vault.seal(dump(job.payload).encode(), place(job.id)),
+            "state": NEW,
+            "queued_at": job.queued_at,
+            "due_at": job.due_at,
+            "attempts": job.attempts,
+            "error": "",
+        }
 
     def recent(self, tenant: str, kind: str, key: str, since: datetime) -> int:
         row = self._statements.one(_RECENT, {"p_tenant": tenant, "p_kind": kind, "p_key": key, "p_since": since})

@@ -252,6 +252,27 @@ class DatabaseContract(Stored):
         with database.writing():
             pass
 
+    def test_jobs_that_many_enqueue_at_once_are_there_when_their_call_returns(
+        self, database: Database, now: datetime
+    ) -> None:
+        def put(number: int) -> bool:
+            database.enqueue(a_job(now, f"job-{number}"))
+            with database.reading() as work:
+                return work.outbox.depth()["new"] > 0
+
+        assert all(race(put, callers=16))
+        with database.writing() as work:
+            claimed = work.outbox.claim(now, timedelta(minutes=1))
+        assert sorted(one.id for one in claimed) == sorted(f"job-{number}" for number in range(16))
+
+    def test_who_is_writing_puts_jobs_into_that_transaction_and_cannot_wait_for_another(
+        self, database: Database, now: datetime
+    ) -> None:
+        with database.writing() as work, pytest.raises(RuntimeError, match="already"):
+            database.enqueue(a_job(now))
+        with database.reading() as work:
+            assert work.outbox.depth()["new"] == 0
+
     def test_four_threads_that_read_and_then_write_are_never_locked_out(
         self, database: Database, now: datetime, ada: UserId
     ) -> None:
