@@ -25,6 +25,10 @@ class Pair:
             return f"sqlite:///{place}"
         return shared().database(shared().ready(), lasting=lasting)
 
+    def database_of_serve(self, place: str) -> str:
+        """The same for processes, which have the true time; it stays until the tests end."""
+        return f"sqlite:///{place}" if self.sql == "sqlite" else shared().fresh()
+
     def key_value(self) -> AbstractContextManager[str]:
         """The address of a store that lives as long as the block."""
         return kv_engines.server(self.kv)

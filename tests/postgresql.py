@@ -13,11 +13,12 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 
@@ -43,7 +44,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 class Postgres:
     """A server in a folder of its own, on a unix socket. It refuses to run as root, and then runs as somebody else."""
 
-    def __init__(self) -> None:
+    def __init__(self, megabytes: int = 0) -> None:
+        """`megabytes`: its tables lie on a disk of that size, which a test may fill (needs root). Its log of
+        transactions lies elsewhere: without room for that, PostgreSQL ends itself."""
         self._programs = programs()
         sweep()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
@@ -53,8 +56,14 @@ class Postgres:
         self._passing: deque[str] = deque()
         if self._user:
             os.chown(self._folder, self._user.pw_uid, self._user.pw_gid)
-        self._run("initdb", "-D", self._data, "-U", "homerealm", "-A", "trust", "-E", "UTF8", "--no-sync",
-                  "--locale=C")  # fmt: skip
+        if megabytes:
+            self._data.mkdir()
+            mounted = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "none", str(self._data)]
+            subprocess.run(mounted, check=True)
+            if self._user:
+                os.chown(self._data, self._user.pw_uid, self._user.pw_gid)
+        self._run("initdb", "-D", self._data, "-X", self._folder / "wal", "-U", "homerealm", "-A", "trust",
+                  "-E", "UTF8", "--no-sync", "--locale=C")  # fmt: skip
 
     @property
     def _data(self) -> Path:
@@ -88,7 +97,7 @@ class Postgres:
 
     def remove(self) -> None:
         self.stop(kill=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        discard(self._folder)
 
     def url(self, name: str) -> str:
         return f"postgresql://homerealm@/{name}?host={self._folder}"
@@ -121,6 +130,33 @@ class Postgres:
         opened(self.url("ready"), FixedClock()).close()
         return "ready"
 
+    def fresh(self, age: int = 0) -> str:
+        """The address of a new database with our tables, for processes that have the true time. `age` in seconds.
+
+        The one that it is copied from was made on a day of the tests: beside a store that holds nothing it would look
+        as if that had been flushed, and throttles would be strict (docs/decisions/counting-attempts.md).
+        """
+        url = self.database(self.ready(), lasting=True)
+        with psycopg.connect(url, autocommit=True) as connection:
+            marker = f"{int(time.time()) - age}.{uuid4().hex}"
+            connection.execute("UPDATE meta SET value = %s WHERE name = 'marker'", [marker])
+        return url
+
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """The disk of its tables has no room until the block ends."""
+        filler = self._data / "filler"
+        try:
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                while file.write(bytes(1 << 16)):
+                    pass
+            with contextlib.suppress(OSError), filler.open("ab", buffering=0) as file:
+                while file.write(bytes(1 << 12)):
+                    pass
+            yield
+        finally:
+            filler.unlink()
+
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(statement)
@@ -137,6 +173,12 @@ class Postgres:
         return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
 
 
+def discard(folder: Path) -> None:
+    if (folder / "data").is_mount():
+        subprocess.run(["umount", "--lazy", folder / "data"], check=False)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def sweep() -> None:
     """Remove what servers left whose process was killed: nobody else does, and each may take 400 MB."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
@@ -145,7 +187,7 @@ def sweep() -> None:
             try:
                 os.kill(int(maker), 0)
             except ProcessLookupError:
-                shutil.rmtree(folder, ignore_errors=True)
+                discard(folder)
             except PermissionError:  # somebody else's, and alive
                 continue
 

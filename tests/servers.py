@@ -239,7 +239,7 @@ def homerealm(tenants: Mapping[str, str] | None = None, engines: Pair | None = N
     with short_folder() as folder, contextlib.ExitStack() as stores:
         server = Homerealm(folder, free_port())
         if engines is not None:
-            server.database = engines.database(server.database.removeprefix("sqlite:///"), lasting=True)
+            server.database = engines.database_of_serve(server.database.removeprefix("sqlite:///"))
             server.key_value = stores.enter_context(engines.key_value_of_serve())
         server.configure(tenants or {"acme": TENANT_YAML})
         yield server

@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from broker.demo.sample import PASSWORD
 from tests.crash.processes import gone, kill_nine, tree, wait_until
 from tests.crash.visitor import Visitor
-from tests.faults.fleet import Clock, Fleet, frozen
+from tests.faults.fleet import Clock, Fleet, frozen, person, talks_to
+from tests.faults.people import App
 
+HELD, ASKER = 20, 21
+"""Whose mail is in the hands of a worker that is killed; who asks for one while there is no room to write that down."""
 NOTHING = "nothing; a request in flight is answered 503 or cut off, and can be repeated"
 
 
@@ -34,6 +38,10 @@ class Fault:
     """What people may be told meanwhile, besides nothing at all."""
     lasts: Callable[[Fleet], bool] | None = None
     """Of a fault that lasts: whether it has lasted long enough. Then health is waited for when it is over."""
+    hinders: bool = False
+    """Of a fault that lasts: whether people who sign in are hindered meanwhile."""
+    over: Callable[[Fleet], bool] | None = None
+    """What must have happened besides, before the fleet counts as healthy."""
 
 
 def ended(fleet: Fleet, process: str) -> bool:
@@ -119,6 +127,51 @@ def _postgres_killed(fleet: Fleet) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _database_full(fleet: Fleet) -> Iterator[None]:
+    """What writes is told so, with a page; what does not write goes on."""
+    app = App(fleet)
+    tokens = app.tokens(grant_type="authorization_code", code=app.code(ASKER, PASSWORD))
+    with fleet.postgres.full():
+        wait_until(lambda: _is_told(fleet), "writing is refused")
+        for _ in range(2 * len(fleet.replicas)):
+            tokens = app.tokens(grant_type="refresh_token", refresh_token=tokens.refresh)
+            assert app.visitor().get("/t/acme/login").status == 200
+        yield
+
+
+def _is_told(fleet: Fleet) -> bool:
+    """Whether somebody who forgot a password gets a clear page instead of an answer that would not be true."""
+    visitor = Visitor(fleet.origin, connect=fleet.connect)
+    page = visitor.send(visitor.get("/t/acme/forgot"), "/forgot", username=person(ASKER).email)
+    assert page.status in (200, 503), page
+    return page.status == 503 and page.page == "error" and bool(page.reference)
+
+
+def lacks_room(fleet: Fleet) -> bool:
+    return any("No space left" in event.get("error", "") for event in fleet.events("worker.failed"))
+
+
+def every_mail_is_in_a_hand(fleet: Fleet) -> bool:
+    with fleet.replicas[0].tables() as tables:
+        rows = tables.exec_driver_sql("SELECT kind, leased_until FROM outbox WHERE state = 'new'").all()
+    return any(kind == "mail" for kind, _ in rows) and all(until is not None for _, until in rows)
+
+
+@contextlib.contextmanager
+def _in_its_hands(fleet: Fleet) -> Iterator[None]:
+    """A worker that talks to a mail server; that one answers again when the worker is dead."""
+    with frozen(fleet.others["mail"]):
+        App(fleet).forget(HELD)
+        wait_until(lambda: every_mail_is_in_a_hand(fleet), "every mail is in a worker's hands")
+        workers = [pid for replica in fleet.replicas for pid in replica.parts("broker worker")]
+        victims = [pid for pid in workers if talks_to(pid, urlsplit(fleet.transport).port or 0)]
+        assert victims
+        kill_nine(victims)
+        assert gone(victims)
+    yield
+
+
+@contextlib.contextmanager
 def _slow(fleet: Fleet) -> Iterator[None]:
     """Half of a head, half of a body, in turn; as many to each replica."""
     halves = (b"GET /healthz HTTP/1.1\r\nHo", b"POST /t/acme/login HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
@@ -152,6 +205,12 @@ WORKER = Fault(
     "the background worker is killed", "`kill -9` of the worker that has the turn", "nothing", _worker,
     lambda fleet: ended(fleet, "background worker"), "`process.ended`",
 )  # fmt: skip
+IN_ITS_HANDS = Fault(
+    "a worker is killed with a mail in its hands", "`kill -9` while the mail server is frozen; until that mail came",
+    "nothing; the mail comes when the lease ends", _in_its_hands,
+    lambda fleet: ended(fleet, "background worker"), "`process.ended`",
+    over=lambda fleet: len(fleet.mailbox.to(person(HELD).email, "reset")) == 1,
+)  # fmt: skip
 SUPERVISOR = Fault(
     "the supervisor is killed", "`kill -9` of `homerealm serve` of one of two replicas; the rest of it ends in order",
     "nothing; the other replica serves", _supervisor,
@@ -170,17 +229,15 @@ PRIMARY = Fault(
 EMPTIED = Fault(
     "Redis is killed and comes back empty", "`kill -9` of a Redis without persistence and without a replica",
     "every session and login in progress; throttles start strict", _redis_restarts, outage("key_value"),
-    "`store.unavailable`, `store.back`", answers=frozenset({503, 400, 401, 409}),
+    "`store.unavailable`, `store.back`", answers=frozenset({503, 400, 401, 409, 429}),
 )  # fmt: skip
-# 429: an attempt is counted before the password is looked at. One that the outage cut off stays counted, so whoever
-# tried again and again meanwhile waits a second or two.
 DATABASE = Fault(
     "PostgreSQL is restarted", "a fast shutdown under load, and a start", NOTHING, _postgres, outage("database"),
-    "`store.unavailable`, `store.back`", answers=frozenset({503, 429}),
+    "`store.unavailable`, `store.back`",
 )  # fmt: skip
 DATABASE_KILLED = Fault(
     "PostgreSQL is killed", "an immediate shutdown under load, and a start with recovery", NOTHING, _postgres_killed,
-    outage("database"), "`store.unavailable`, `store.back`", answers=frozenset({503, 429}),
+    outage("database"), "`store.unavailable`, `store.back`",
 )  # fmt: skip
 
 
@@ -246,6 +303,11 @@ DISK = Fault(
     "a full disk", "no file of one replica grows, neither its log nor its mails; SQLite: tests/crash",
     "the lines of the log meanwhile", _disk, lambda fleet: bool(fleet.events("events.dropped")), "`events.dropped`",
     lasts=lambda fleet: True,
+)  # fmt: skip
+DATABASE_FULL = Fault(
+    "the disk of PostgreSQL is full", "no page more for any table; WAL elsewhere (without room for it PostgreSQL ends)",
+    "nothing that was answered; what writes is told 503, tokens and pages go on", _database_full, lacks_room,
+    "`worker.failed` with PostgreSQL's words", lasts=lacks_room, hinders=True,
 )  # fmt: skip
 STEPS = (
     Fault(

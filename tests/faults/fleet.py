@@ -12,11 +12,17 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from broker.core.attempts import Limit
 from broker.demo.sample import Person, fill
+from broker.stores.kv.redis import RedisKeyValue
+from broker.stores.kv.throttle import KvThrottle
+from broker.testing.clock import FixedClock
 from broker.testing.mailbox import Mailbox
 from tests.crash.processes import like, tree
 from tests.kv_servers import Process, processes, until, watched
@@ -45,6 +51,7 @@ clients:
     grant_types: [authorization_code, refresh_token]
 """
 PEOPLE = 40
+AGE = 2 * 60 * 60
 FAKETIME = Path(f"/usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketime.so.1")
 
 
@@ -94,6 +101,8 @@ class Fleet:
     redis: Process | None
     others: dict[str, int] = field(default_factory=dict)
     """Processes that it talks to besides."""
+    transport: str = ""
+    """Where mails go; empty: into a folder."""
     turns: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -135,9 +144,11 @@ def person(number: int) -> Person:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[Postgres]:
-    """A server that a test may stop; its own, since others stand on the shared one."""
-    server = Postgres()
+def postgres(megabytes: int = 0) -> Iterator[Postgres]:
+    """A server that a test may stop: others stand on the shared one. `megabytes`: of its disk."""
+    if megabytes and os.geteuid() != 0:
+        pytest.skip("a disk of its own needs root")
+    server = Postgres(megabytes)
     try:
         server.start()
         yield server
@@ -151,18 +162,22 @@ def fleet(
     *,
     sentinel: bool = False,
     alone: bool = False,
+    aged: bool = False,
     timed: bool = False,
     outside: bool = False,
     people: int = PEOPLE,
 ) -> Iterator[Fleet]:
     """Two replicas that serve. `sentinel`: Redis is a primary with a replica under a Sentinel. `alone`: a single node
-    on the embedded store. `timed`: a file sets the clock. `outside`: a mail server and an upstream provider are there.
+    on the embedded store. `aged`: it has been there for more than an hour, so that a store without anything in it was
+    flushed. `timed`: a file sets the clock. `outside`: a mail server and an upstream provider are there.
     """
     with short_folder() as folder, contextlib.ExitStack() as held:
         environment = Clock(folder).environment() if timed else {}
         others, tenant, transport = held.enter_context(_outside(folder)) if outside else ({}, TENANT, "")
         redis, key_value = (None, "embedded") if alone else held.enter_context(_redis(sentinel))
-        port, database = free_port(), postgres.database(postgres.ready(), lasting=True)
+        port, database = free_port(), postgres.fresh(AGE if aged else 0)
+        if aged and redis is not None:
+            it_was_there_before(redis, database)
         settings = BROKER.replace("SHARED", str(folder)).replace("TRANSPORT", transport or f"maildir:{folder}/mail")
         replicas = []
         for name in ("one",) if alone else ("one", "two"):
@@ -174,7 +189,7 @@ def fleet(
         fill(replicas[0].config, tuple(person(number) for number in range(people)), os.environ)
         for replica in replicas:
             held.enter_context(replica.serving("--workers", "1"))
-        yield Fleet(folder, port, replicas, postgres, redis, others)
+        yield Fleet(folder, port, replicas, postgres, redis, others, transport)
 
 
 @contextlib.contextmanager
@@ -230,6 +245,26 @@ def _redis(sentinel: bool) -> Iterator[tuple[Process, str]]:
         process = start("redis", port)
         until(lambda: process.ask("PING") is not None, "Redis")
         yield process, f"redis://127.0.0.1:{port}/0"
+
+
+def it_was_there_before(redis: Process, database: str) -> None:
+    """The store knows the database, and is not strict."""
+    with (
+        contextlib.closing(RedisKeyValue.connect(f"redis://127.0.0.1:{redis.port}/0")) as kv,
+        psycopg.connect(database) as sql,
+    ):
+        ((marker,),) = sql.execute("SELECT value FROM meta WHERE name = 'marker'").fetchall()
+        an_hour_ago = FixedClock(datetime.now(UTC) - timedelta(hours=1, minutes=5))
+        KvThrottle(kv, an_hour_ago, marker).charge(Limit("nobody", 1, timedelta(seconds=1)))
+
+
+def talks_to(pid: int, port: int) -> bool:
+    """Whether a process has a TCP connection to that port."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    theirs = {f"socket:[{row[9]}]" for row in rows if int(row[2].partition(":")[2], 16) == port}
+    with contextlib.suppress(OSError):
+        return any(str(one.readlink()) in theirs for one in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 @contextlib.contextmanager

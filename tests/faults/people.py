@@ -49,6 +49,8 @@ class App:
     """What may work now, by person. One: it was answered. Two: the answer was lost."""
     onlookers: Iterator[int] = field(default_factory=lambda: itertools.cycle(range(39, 24, -1)))
     """Who looks whether it is well: somebody else each time, since a second link within a minute is not sent."""
+    bystanders: Iterator[int] = field(default_factory=lambda: itertools.cycle((0, 17, 18, 19, 22, 23, 24)))
+    """Who asks for a link while something lasts, for the same reason."""
 
     def visitor(self) -> Visitor:
         return Visitor(self.fleet.origin, connect=self.fleet.connect)
