@@ -19,6 +19,7 @@ from typing import Any
 from broker import wiring
 from broker.core.errors import ConfigurationError
 from broker.core.tenant import Settings
+from broker.processes import last_good
 from broker.processes.environment import RELOAD_BELL
 from broker.services import event_log
 from broker.settings.changes import NEED_A_RESTART
@@ -74,11 +75,27 @@ class Live:
         environ: Mapping[str, str] = os.environ,
         **engines: Any,
     ) -> Live:
-        """Read a configuration folder and connect to its stores. Raises as `wiring.build` and `wiring.must_lie_at`."""
+        """Read a configuration folder and connect to its stores. Raises as `wiring.build` and `wiring.must_lie_at`.
+
+        A process of an installation that runs begins with what the others have while the files are wrong.
+        """
         loader = wiring.loader(wiring.config_folder(config), environ)
-        settings = loader.load()
+        refused: tuple[str, ...] = ()
+        earlier = last_good.kept()
+        if isinstance(earlier, Settings):
+            try:
+                settings = _load(loader, earlier)
+            except ConfigurationError as error:
+                settings, refused = earlier, tuple(error.problems)
+        else:
+            settings = loader.load()
         wiring.must_lie_at(url_prefix, settings)
-        return cls(Runtime(settings, wiring.open_engines(settings, **engines)), loader)
+        live = cls(Runtime(settings, wiring.open_engines(settings, **engines)), loader)
+        if refused:
+            live._refuse(refused)
+        else:
+            last_good.keep(settings.version, settings)
+        return live
 
     # --- Versions -----------------------------------------------------------------------------------------------
 
@@ -112,12 +129,10 @@ class Live:
         self._settling = None
         self._seen, outside = self._fingerprint(), self._outside()
         try:
-            settings = self._load(before.settings)
+            settings = _load(self._loader, before.settings) if self._loader else before.settings
         except ConfigurationError as error:
             if self.refused != tuple(error.problems):
-                self.refused = tuple(error.problems)
-                self._measure()
-                log.error("config.refused", problems=error.problems, version=before.settings.version)
+                self._refuse(tuple(error.problems))
             return False
         finally:
             # Files that are referred to since now. What could not be read is watched, too: it may come.
@@ -135,6 +150,7 @@ class Live:
         self._keep(before)
         self.swapping(after)
         self.runtime = after
+        last_good.keep(settings.version, settings)
         after.meter.level("config_info", 0, before.settings.version)
         self._measure()
         milliseconds = round((time.process_time() - started) * 1000)
@@ -142,24 +158,14 @@ class Live:
                  tenants=_changed(before.settings, settings), cpu_ms=milliseconds)  # fmt: skip
         return True
 
+    def _refuse(self, problems: tuple[str, ...]) -> None:
+        self.refused = problems
+        self._measure()
+        log.error("config.refused", problems=list(problems), version=self.runtime.settings.version)
+
     def _measure(self) -> None:
         self.runtime.meter.level("config_info", 1, self.runtime.settings.version)
         self.runtime.meter.level("config_refused", len(self.refused) > 0)
-
-    def _load(self, running: Settings) -> Settings:
-        """Raises `ConfigurationError`, also for what only a restart can change."""
-        if self._loader is None:
-            return running
-        settings = self._loader.load()
-        wrong = []
-        for key in NEED_A_RESTART:
-            if getattr(settings, key) != getattr(running, key):
-                written = next((one for one in (key, _IN_FILES.get(key)) if one in self._loader.positions), key)
-                place = self._loader.positions.get(written or key) or f"{self._loader.config_dir / BROKER_FILE}:1:1"
-                wrong.append(f"{place}: {written}: changed, which needs a restart; what runs has the earlier one")
-        if wrong:
-            raise ConfigurationError(wrong)
-        return settings
 
     # --- Watching -----------------------------------------------------------------------------------------------
 
@@ -229,6 +235,20 @@ def _begin_again(this: weakref.ref[Live]) -> None:
     live = this()
     if live is not None and not live._stop.is_set():
         live._begin()
+
+
+def _load(loader: Loader, running: Settings) -> Settings:
+    """Raises `ConfigurationError`, also for what only a restart can change."""
+    settings = loader.load()
+    wrong = []
+    for key in NEED_A_RESTART:
+        if getattr(settings, key) != getattr(running, key):
+            written = next((one for one in (key, _IN_FILES.get(key)) if one in loader.positions), key)
+            place = loader.positions.get(written or key) or f"{loader.config_dir / BROKER_FILE}:1:1"
+            wrong.append(f"{place}: {written}: changed, which needs a restart; what runs has the earlier one")
+    if wrong:
+        raise ConfigurationError(wrong)
+    return settings
 
 
 def _rung() -> int:

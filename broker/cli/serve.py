@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from broker.processes import lean  # noqa: F401 - the first of all
+from broker.processes import last_good, lean  # noqa: F401 - lean is the first of all
 
 # isort: split
 from broker.cli import REFUSED, WRONG
 from broker.cli.options import config_option
 from broker.core.errors import BrokerError, ConfigurationError
-from broker.processes.environment import CONFIG, KEY_VALUE_URL, METRICS, NO_UPGRADE, RELOAD_BELL, ROLE
+from broker.processes.environment import CONFIG, KEY_VALUE_URL, LAST_GOOD, METRICS, NO_UPGRADE, RELOAD_BELL, ROLE
 from broker.processes.first_process import work_in_a_child
 from broker.processes.supervisor import Child, Process, StartFailed, Supervisor
 from broker.processes.tether import asked_to_end
@@ -60,6 +60,7 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
     environment = {CONFIG: str(config.resolve()), RELOAD_BELL: bell.name}
     if no_upgrade:
         environment[NO_UPGRADE] = "1"
+    last_good.make(environment)
     roles = ["web"] if no_worker else ["web", "worker"]
     folder = _tallies(settings)
     processes = [lookout_process(settings.metrics, folder, roles, environment)] if settings.metrics else []
@@ -125,6 +126,13 @@ _WHAT_THEY_IMPORT = (
 @click.option("--metrics", metavar="HOST:PORT", help="Answer /metrics and /readyz there, as `serve` does.")
 def worker(config: Path, metrics: str | None) -> None:
     """The background worker alone. More of them share the work; each job is done by one."""
+    if LAST_GOOD not in os.environ:  # else a supervisor has settled it, and the files may be wrong meanwhile
+        _count_alone(config, metrics)
+    work(config)
+
+
+def _count_alone(config: Path, metrics: str | None) -> None:
+    """The numbers of a worker without a supervisor. Raises `SystemExit`."""
     settings = _load(config)
     if settings is None:
         raise SystemExit(WRONG)
@@ -136,7 +144,6 @@ def worker(config: Path, metrics: str | None) -> None:
         os.environ[METRICS] = str(folder)
         if metrics:
             _listen_for_scrapes(metrics, folder)
-    work(config)
 
 
 def _listen_for_scrapes(where: str, folder: Path) -> None:
@@ -193,7 +200,7 @@ def web_processes(listener: socket.socket, number: int, environment: Mapping[str
             environment,
             title="broker.wsgi",
             begin=lambda: _serve(listener.fileno(), environment),
-            inherits=[listener.fileno()],
+            inherits=[listener.fileno(), *last_good.inherited(environment)],
             on_reload=_reads_by_itself,
         )
         for one in range(number, 0, -1)
@@ -231,6 +238,7 @@ def worker_process(environment: Mapping[str, str], answering: int | None = None)
         environment,
         title="broker worker",
         begin=lambda: _work(environment, answering),
+        inherits=last_good.inherited(environment),
         on_reload=_reads_by_itself,
     )
 

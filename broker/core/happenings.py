@@ -44,7 +44,7 @@ EVENTS: Mapping[str, Kind] = {
     "audit.sealed": Kind("info", "New rows of the audit log are in the chain. Keep `place` and `hash` elsewhere."),
     "config.reloaded": Kind("info", "Another configuration runs now."),
     "config.accepted": Kind("info", "The files are right again after a refusal."),
-    "config.refused": Kind("error", "The changed files are wrong; the configuration that ran stays."),
+    "config.refused": Kind("error", "The changed files are wrong; `version` runs on, also in a process that starts."),
     "config.watched": Kind("info", "The configuration folder is watched for changes."),
     "config.watch_failed": Kind("error", "Watching the configuration failed; SIGHUP still reloads."),
     "turn.taken": Kind("info", "This background worker does from now on what only one of them does."),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.visitor import Visitor
 from tests.engines import Pair
 from tests.servers import TENANT_YAML, Homerealm, answers, homerealm, listens, program
 
@@ -169,7 +170,7 @@ def test_a_database_that_cannot_be_used_is_told_without_a_traceback(server: Home
 @pytest.mark.own_stores
 def test_whatever_part_is_killed_comes_back(server: Homerealm) -> None:
     with server.serving("--workers", "1"):
-        for words in (("valkey-server",), ("broker", "worker"), ("broker.wsgi",)):
+        for words in (("valkey-server",), ("broker worker",), ("broker.wsgi",)):
             victim = one(server, *words)
             os.kill(victim, signal.SIGKILL)
             assert gone({victim: ""})
@@ -252,6 +253,41 @@ def test_a_hang_up_reloads_a_good_configuration_and_refuses_a_broken_one(server:
         assert answers(server.port, discovery)
         assert server.log.read_text().count("config.refused") == 3
         assert below(server) == before
+
+
+@pytest.mark.crash
+@pytest.mark.own_stores
+@pytest.mark.parametrize("wrong", ["nonsense: 1\n", "no longer there", "another database"])
+def test_who_dies_while_the_files_are_wrong_is_replaced_with_the_configuration_from_before(
+    server: Homerealm, wrong: str
+) -> None:
+    tenant, broker = server.config / "tenants" / "acme.yaml", server.config / "broker.yaml"
+    good, settings = tenant.read_text(), broker.read_text()
+    with server.serving("--workers", "1"):
+        assert within_20_seconds(lambda: server.log.read_text().count("config.watched") == 2)
+        tenant.write_text(good.replace("name: Acme", "name: Acme & Sons"))
+        assert within_20_seconds(lambda: server.log.read_text().count("config.reloaded") == 2)
+        running = events(server, "config.reloaded")[0]["version"]
+        if wrong == "another database":
+            broker.write_text(settings.replace("var/homerealm.db", "var/other.db"))
+        elif wrong == "no longer there":
+            tenant.unlink()
+        else:
+            tenant.write_text(wrong)
+        assert within_20_seconds(lambda: server.log.read_text().count("config.refused") == 2)
+        victims = [one(server, words) for words in ("broker worker", "broker.wsgi")]
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
+        assert gone(dict.fromkeys(victims, ""))
+        assert answers_again(server.port)
+        assert within_20_seconds(lambda: server.log.read_text().count("config.refused") == 4)
+        assert {event["version"] for event in events(server, "config.refused")} == {running}
+        assert "Acme &amp; Sons" in Visitor(server.origin).get("/t/acme/login").text
+        assert not (server.folder / "var" / "other.db").exists()
+        broker.write_text(settings)
+        tenant.write_text(good.replace("name: Acme", "name: Acme & Daughters"))
+        assert within_20_seconds(lambda: server.log.read_text().count("config.accepted") == 2)
+        assert "Acme &amp; Daughters" in Visitor(server.origin).get("/t/acme/login").text
 
 
 @pytest.mark.own_stores

@@ -1,0 +1,75 @@
+"""What a process that dies hands down to the one in its place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from broker.core.values import Secret
+from broker.processes import last_good
+from broker.processes.environment import LAST_GOOD
+from broker.testing.race import race
+
+
+@pytest.fixture
+def descriptor(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    environment: dict[str, str] = {}
+    last_good.make(environment)
+    monkeypatch.setenv(LAST_GOOD, environment[LAST_GOOD])
+    (found,) = last_good.inherited(environment)
+    yield found
+    os.close(found)
+
+
+def test_what_was_kept_last_is_there_for_who_inherits_it(descriptor: int) -> None:
+    assert last_good.kept() is None
+    for version in ("one", "two"):
+        last_good.keep(version, Secret(version))
+    assert last_good.kept() == Secret("two")
+    child = os.fork()
+    if child == 0:
+        last_good.keep("three", Secret("three"))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert last_good.kept() == Secret("three")
+
+
+def test_a_version_is_written_once(descriptor: int) -> None:
+    last_good.keep("one", Secret("first"))
+    last_good.keep("one", Secret("second"))
+    assert last_good.kept() == Secret("first")
+
+
+@pytest.mark.parametrize("at", [0, 3, 40, -1])
+def test_what_is_not_whole_is_nothing(descriptor: int, at: int) -> None:
+    last_good.keep("one", Secret("x" * 100))
+    length = os.fstat(descriptor).st_size
+    whole = os.pread(descriptor, length, 0)
+    os.ftruncate(descriptor, at % length)
+    assert last_good.kept() is None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, whole, 0)
+    os.pwrite(descriptor, b"?", at % length)
+    assert last_good.kept() is None
+
+
+def test_processes_that_keep_at_once_leave_a_whole_one(descriptor: int) -> None:
+    def keep(caller: int) -> int:
+        child = os.fork()
+        if child == 0:
+            for number in range(50):
+                last_good.keep(f"{caller}-{number}", Secret(f"{caller}" * 1000))
+            os._exit(0)
+        return os.waitpid(child, 0)[1]
+
+    assert set(race(keep, callers=4)) == {0}
+    assert last_good.kept() in [Secret(f"{caller}" * 1000) for caller in range(4)]
+
+
+@pytest.mark.parametrize("said", ["", "x", "9999:1", "0:1"])
+def test_a_process_that_inherited_nothing_keeps_nothing(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv(LAST_GOOD, said)
+    last_good.keep("one", Secret("one"))
+    assert last_good.kept() is None
