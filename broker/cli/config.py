@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import click
 from broker.cli import REFUSED, WRONG
 from broker.cli.options import config_option, json_option
 from broker.core.errors import BrokerError, ConfigurationError
+from broker.core.values import ConnectionId, DirectoryId, TenantId
 
 if TYPE_CHECKING:
     from broker.core.tenant import Settings
@@ -227,19 +228,70 @@ def diff(config: Path, against: Path | None, as_json: bool) -> None:
         old = published(Path(new.root))
         found = changes(old, describe_like(old, new))
     else:
-        found = changes(describe(read_settings(against), new.secret_key), describe(new))
+        old = describe(read_settings(against), new.secret_key)
+        found = changes(old, describe(new))
+    people = _left_without_a_way_in(new, old, found)
     if as_json:
         rows = [
             {"key": one.key, "change": one.what, "old": one.old, "new": one.new, "restart": one.restart,
-             "loses": one.loses or None}
+             "loses": one.loses or None, **({"people": people[one.key]} if one.key in people else {})}
             for one in found
         ]  # fmt: skip
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     for one in () if as_json else found:
         _print_change(one)
+        if one.key in people:
+            click.echo(f"  (people without another way in: {_number(people[one.key])})")
     if not found:
         click.echo("No differences.", err=True)
     raise SystemExit(REFUSED if found else 0)
+
+
+COUNTED = 100_000
+"""People are counted up to here: a diff is no survey."""
+
+
+def _left_without_a_way_in(new: Settings, old: Mapping[str, Any], found: Sequence[Change]) -> dict[str, int | None]:
+    """How many people sign in by each connection or tenant that goes, and by nothing that stays, by its key; None when
+    the database cannot say."""
+    from broker.services.clock import SystemClock
+    from broker.services.secrets import SecretVault, SystemEntropy
+    from broker.stores.sql.database import SqlDatabase
+
+    asked: dict[str, tuple[str, list[ConnectionId], list[ConnectionId]]] = {}
+    for change in found:
+        match change.key.split(".") if change.new is None else ():
+            case ["tenants", id]:
+                asked[change.key] = id, list(old["tenants"][id]["connections"]), []
+            case ["tenants", id, "connections", connection]:
+                asked[change.key] = (
+                    id,
+                    [ConnectionId(connection)],
+                    [entry.id for entry in new.tenants[TenantId(id)].connections],
+                )
+    if not asked:
+        return {}
+    file = new.database.removeprefix("sqlite:///")
+    if file != new.database and not Path(file).exists():  # to ask would make it
+        return dict.fromkeys(asked)
+    database = SqlDatabase(new.database, SystemClock(), SystemEntropy(), SecretVault(new.secret_key))
+    try:
+        with database.reading() as work:
+            return {
+                key: work.users.only_by(DirectoryId(old["tenants"][id]["directory"]), going, staying, COUNTED)
+                for key, (id, going, staying) in asked.items()
+            }
+    except BrokerError as error:
+        click.echo(f"homerealm: people are not counted: {error.detail or error.code}", err=True)
+        return dict.fromkeys(asked)
+    finally:
+        database.close()
+
+
+def _number(people: int | None) -> str:
+    if people is None:
+        return "unknown, the database does not answer"
+    return f"{people} or more" if people >= COUNTED else str(people)
 
 
 def _print_change(change: Change) -> None:

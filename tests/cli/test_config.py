@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,18 @@ from broker import registry, resources
 from broker.cli import config as commands
 from broker.cli import main
 from broker.cli.config import read_settings
+from broker.core.values import ConnectionId, DirectoryId, User, UserId
+from broker.services.secrets import SecretVault
 from broker.settings.changes import publish
 from broker.settings.schema import meaning
 from broker.stores.kv.redis import RedisKeyValue
+from broker.stores.sql.database import SqlDatabase
+from broker.testing.clock import FixedClock
+from broker.testing.entropy import SeededEntropy
+from broker.testing.samples import an_identity
 from tests.kv_engines import server
 
+LIVE, USERS = DirectoryId("acme/live"), ConnectionId("users")
 TENANT = """\
 tenant: acme
 name: Acme
@@ -159,6 +167,43 @@ def test_diff_compares_with_what_the_worker_said_that_it_runs(folder: Path) -> N
     assert "another" not in told.stdout
     tenant.write_text(TENANT[: TENANT.index("clients:")])
     assert "refresh tokens end" in run("config", "diff").stdout
+
+
+def test_diff_counts_whom_a_removed_connection_or_tenant_leaves_without_a_way_in(folder: Path) -> None:
+    tenant = folder / "tenants" / "acme.yaml"
+    (folder / "tenants" / "globex.yaml").write_text("tenant: globex\nname: G\nconnections: [{id: u, type: database}]\n")
+    publish(read_settings(folder))
+    (folder / "tenants" / "globex.yaml").unlink()
+    tenant.write_text(TENANT.replace("id: users", "id: people"))
+    told = run("config", "diff")
+    assert told.stdout.count("(people without another way in: unknown, the database does not answer)") == 3
+    assert not (folder.parent / "var" / "db").exists()
+
+    settings = read_settings(folder)
+    (folder.parent / "var").mkdir(exist_ok=True)
+    vault, now = SecretVault(settings.secret_key), FixedClock().now()
+    with closing(SqlDatabase(settings.database, FixedClock(), SeededEntropy(1), vault)) as database:
+        database.upgrade()
+        with database.writing() as work:
+            for name in ("ada", "bob"):
+                user = User(UserId(name), LIVE, now, now, connection=USERS, username=name)
+                work.users.add(user, hash="x", kinds=("username",))
+            work.users.link(UserId("bob"), LIVE, an_identity(now, connection="people"), now)
+    told = run("config", "diff")
+    assert told.exit_code == 1
+    lines = told.stdout.splitlines()
+    for key, people in (("tenants.acme.connections.users", 1), ("tenants.globex", 0)):
+        at = next(n for n, line in enumerate(lines) if line.startswith(f"- {key}:"))
+        assert f"  (people without another way in: {people})" in lines[at : at + 3]
+    rows = {row["key"]: row for row in json.loads(run("config", "diff", "--json").stdout)}
+    assert rows["tenants.acme.connections.users"]["people"] == 1
+    assert "people" not in rows["tenants.acme.connections.people"], "it comes"
+
+    path = folder / "broker.yaml"
+    path.write_text("database: postgresql://nobody@127.0.0.1:1/nothing\n")
+    told = run("config", "diff")
+    assert "people are not counted: " in told.stderr
+    assert "unknown, the database does not answer" in told.stdout
 
 
 def test_diff_says_when_nothing_would_change(folder: Path) -> None:

@@ -82,6 +82,11 @@ class Users(Protocol):
 
     def identities(self, id: UserId) -> list[Identity]: ...
 
+    def only_by(
+        self, directory: DirectoryId, going: Sequence[ConnectionId], staying: Sequence[ConnectionId], limit: int
+    ) -> int:
+        """How many people sign in by a connection that goes, and by none that stays; `limit` for that many or more."""
+
     def delete(self, id: UserId) -> None: ...
 
 

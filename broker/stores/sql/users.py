@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, delete, func, insert, select, union, update
 from sqlalchemy.exc import IntegrityError
 
 from broker.core.errors import IdentifierTaken, InvalidIdentifier
@@ -179,6 +179,26 @@ class SqlUsers:
         """One page, by id: ask again with the last one's id for the next."""
         where = {"p_directory": directory, "p_after": after or "", "p_limit": limit}
         return iter([_user(row) for row in self._statements.all(_PAGE, where)])
+
+    def only_by(
+        self, directory: DirectoryId, going: Sequence[ConnectionId], staying: Sequence[ConnectionId], limit: int
+    ) -> int:
+        """One query, for an operator: it may read every row of the connections."""
+
+        def by(connections: Sequence[ConnectionId]) -> Any:
+            return union(
+                *(
+                    select(table.c.user_id).where(
+                        table.c.directory == directory, table.c.connection.in_(list(connections))
+                    )
+                    for table in (identifiers, identities)
+                )
+            ).subquery()
+
+        gone, left = by(going), by(staying)
+        alone = select(gone.c.user_id).where(gone.c.user_id.not_in(select(left.c.user_id))).limit(limit).subquery()
+        found = self._statements.one(select(func.count()).select_from(alone))
+        return int(found[0]) if found is not None else 0
 
     def add(self, user: User, *, hash: str | None = None, kinds: Sequence[str] = ()) -> User:
         """`has_password` follows from `hash`. Raises `IdentifierTaken` and then has changed nothing.

@@ -292,6 +292,25 @@ class UsersContract(Stored):
 class IdentitiesContract(Stored):
     """Who signs in upstream."""
 
+    def test_people_without_another_way_in_are_counted(self, database: Database, now: datetime, ada: UserId) -> None:
+        def count(going: list[ConnectionId], staying: list[ConnectionId], limit: int = 9) -> int:
+            with database.reading() as work:
+                return work.users.only_by(LIVE, going, staying, limit)
+
+        social = an_identity(now).connection
+        with database.writing() as work:
+            work.users.add(User(BOB, LIVE, now, now))
+            work.users.link(BOB, LIVE, an_identity(now), now)
+            work.users.link(ada, LIVE, an_identity(now, subject="ada"), now)
+            work.users.add(User(UserId("elsewhere"), DEV, now, now))
+            work.users.link(UserId("elsewhere"), DEV, an_identity(now), now)
+        assert count([social], []) == 2
+        assert count([social], [USERS]) == 1, "ada has a password, too"
+        assert count([USERS], [social]) == 0
+        assert count([USERS, social], []) == 2, "nobody twice"
+        assert count([USERS, social], [], limit=1) == 1
+        assert count([OTHER], [USERS]) == 0
+
     def test_an_identity_comes_back_as_linked(self, database: Database, now: datetime, ada: UserId) -> None:
         identity = an_identity(now)
         with database.writing() as work:
