@@ -130,6 +130,9 @@ class Broker:
     def pieces(self, content: UsualPage, frame: Chrome) -> Pieces:
         return self.renderer.pieces(content, frame)
 
+    def duration(self, language: str, seconds: int) -> str:
+        return self.renderer.duration(language, seconds)
+
     @property
     def settled(self) -> dict[Any, Any]:
         return self.front.settled

@@ -31,8 +31,9 @@ class AltchaPuzzles:
     def make(self, *bound: str) -> Puzzle:
         from altcha import v1
 
-        now, nonce = self._clock.now(), self._entropy.token(12)
-        number = int(hashlib.sha256(self._entropy.token(16).encode()).hexdigest(), 16) % (MOST + 1)
+        now, random = self._clock.now(), self._entropy.token(28)
+        nonce, hidden = random[:16], random[16:]
+        number = int(hashlib.sha256(hidden.encode()).hexdigest(), 16) % (MOST + 1)
         made = v1.create_challenge(
             v1.ChallengeOptions(
                 max_number=MOST, hmac_key=self._key(bound), salt=nonce, number=number, expires=now + VALID

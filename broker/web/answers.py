@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
+from broker.core.attempts import Puzzle
 from broker.core.connection import PasswordSignIn, PostForm, RedirectSignIn
 from broker.core.errors import ConnectionFailed, InvalidTransition
 from broker.core.policy import Step
@@ -13,7 +14,7 @@ from broker.core.tenant import Client, ConnectionEntry, Tenant
 from broker.core.transaction import Transaction
 from broker.flows.sign_in import Next
 from broker.web.challenge import puzzles
-from broker.web.drawn import IDENTIFIER, REFERENCE, TX, Pieces, UsualPage, fill
+from broker.web.drawn import IDENTIFIER, REFERENCE, TX, WAIT, Pieces, UsualPage, fill
 from broker.web.headers import security_headers
 from broker.web.pages import App, Chrome, Page
 from broker.web.reply import HTML, AnyReply, Reply, see_other
@@ -30,6 +31,7 @@ STEP_PATHS = {
     Step.BLOCKED: "/login",
 }
 
+Headers = tuple[tuple[str, str], ...]
 SOON = 2
 """Seconds until a full queue has room again."""
 
@@ -46,10 +48,8 @@ def away(url: str) -> AnyReply:
 
 
 def page(current: Visit, content: Page, *, tx: str = "", status: int = 200, retry_after: int = 0) -> Reply:
-    """A page with its frame and its headers; one that says "later" says when (RFC 9110 10.2.3)."""
-    headers = settled(current).headers
-    if retry_after or status in (429, 503):
-        headers = (*headers, ("Retry-After", str(retry_after or getattr(content, "retry_after", 0) or SOON)))
+    """A page with its frame and its headers."""
+    headers = _later(settled(current).headers, status, retry_after or getattr(content, "retry_after", 0))
     return Reply(status, headers, current.house.render(content, chrome(current, tx)).encode())
 
 
@@ -59,7 +59,7 @@ class Settled:
 
     tenant: Tenant
     client: Client | None
-    headers: tuple[tuple[str, str], ...]
+    headers: Headers
     offered: tuple[ConnectionEntry, ...]
     pages: dict[tuple[object, ...], Pieces]
     """By language and by how they look; see `usual`."""
@@ -85,16 +85,16 @@ def settled(current: Visit) -> Settled:
 
 
 def usual(
-    current: Visit, tx: str, looks: tuple[object, ...], identifier: str, content: Callable[[], UsualPage]
-) -> Reply:
+    current: Visit, tx: str, looks: tuple[object, ...], identifier: str, content: Callable[[], UsualPage],
+    *, status: int = 200, retry_after: int = 0,
+) -> Reply:  # fmt: skip
     """A page of every login, with nothing to say but what it always says.
 
     `looks` is everything that decides how it looks for this app, out of a small number of ways; `content` is asked
     where it never looked like this before.
     """
-    if puzzles(current, tx) is not None:
-        return page(current, content(), tx=tx)
-    kept, key = settled(current), (current.language, bool(tx), *looks)
+    puzzle, made = puzzles(current, tx), dict[str, Puzzle]()
+    kept, key = settled(current), (current.language, bool(tx), puzzle is not None, *looks)
     pieces = kept.pages.get(key)
     if pieces is None:
         pieces = kept.pages[key] = current.house.pieces(content(), chrome(current, tx))
@@ -104,9 +104,25 @@ def usual(
             return tx
         if name == IDENTIFIER:
             return identifier
-        return current.reference if name == REFERENCE else token(current, name, tx)
+        if name == REFERENCE:
+            return current.reference
+        if name == WAIT:
+            return current.house.duration(current.language, retry_after)
+        fact, colon, form = name.partition(":")
+        if not colon or puzzle is None:
+            return token(current, name, tx)
+        if form not in made:
+            made[form] = puzzle(form)
+        return str(getattr(made[form], fact))
 
-    return Reply(200, kept.headers, fill(pieces, value).encode())
+    return Reply(status, _later(kept.headers, status, retry_after), fill(pieces, value).encode())
+
+
+def _later(headers: Headers, status: int, retry_after: int) -> Headers:
+    """An answer that says "later" says when (RFC 9110 10.2.3)."""
+    if not retry_after and status not in (429, 503):
+        return headers
+    return (*headers, ("Retry-After", str(retry_after or SOON)))
 
 
 def form_targets(current: Visit) -> frozenset[str]:

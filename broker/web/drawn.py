@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from markupsafe import escape
 
+from broker.core.attempts import Puzzle
 from broker.web.pages import Chrome, LoginPage, Page, PasswordPage
 from broker.web.pages_recovery import ForgotPage
 
@@ -24,12 +25,18 @@ UsualPage = LoginPage | PasswordPage | ForgotPage
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _PLACE = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
 
-TX, REFERENCE, IDENTIFIER = "tx", "reference", "identifier"
-"""Names of places. Every other one is that of a form, for its CSRF value."""
+TX, REFERENCE, IDENTIFIER, WAIT = "tx", "reference", "identifier", "wait"
+"""Names of places; the last is that of a time in words. One with a colon is a fact of the challenge of a form,
+`salt:password`; every other one is that of a form, for its CSRF value."""
 
 
 def _place(name: str) -> str:
     return f"{_OPEN}{name}{_CLOSE}"
+
+
+def _nobodys(puzzle: Puzzle, form: str) -> Puzzle:
+    salt, target, signature, waited = (_place(f"{fact}:{form}") for fact in ("salt", "target", "signature", "waited"))
+    return Puzzle(salt, target, puzzle.most, signature, waited)
 
 
 def cut(draw: Callable[[Page, Chrome], str], page: UsualPage, chrome: Chrome) -> Pieces:
@@ -40,7 +47,11 @@ def cut(draw: Callable[[Page, Chrome], str], page: UsualPage, chrome: Chrome) ->
         tx=_place(TX) if chrome.tx else "",
         reference=_place(REFERENCE) if chrome.reference else "",
     )
+    if (puzzle := chrome.puzzle) is not None:
+        frame = replace(frame, puzzle=lambda form: _nobodys(puzzle(form), form))
     anybody = replace(page, identifier=_place(IDENTIFIER)) if page.identifier else page
+    if anybody.retry_after:
+        anybody = replace(anybody, retry_after=_place(WAIT))  # type: ignore[arg-type]  # `duration` passes it on
     if isinstance(anybody, LoginPage) and anybody.sent is not None and anybody.identifier:
         # A mail was asked for with what the page shows as typed before.
         anybody = replace(anybody, sent=replace(anybody.sent, identifier=_place(IDENTIFIER)))

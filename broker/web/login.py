@@ -266,10 +266,11 @@ def password_page(
             retry_after=retry_after,
         )
 
-    if error is None and not transaction.notice:
-        looks = "password", transaction.connection, bool(transaction.identifier), _again(transaction)
-        return usual(current, transaction.id, looks, transaction.identifier or "", content)
-    return page(current, content(), tx=transaction.id, status=status, retry_after=retry_after)
+    if transaction.notice:
+        return page(current, content(), tx=transaction.id, status=status, retry_after=retry_after)
+    looks = "password", transaction.connection, bool(transaction.identifier), _again(transaction), error
+    return usual(current, transaction.id, looks, transaction.identifier or "", content, status=status,
+                 retry_after=retry_after)  # fmt: skip
 
 
 def elsewhere(current: Visit, id: str | None) -> str:

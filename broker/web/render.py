@@ -45,6 +45,10 @@ class Renderer:
         """The whole document, without what is a visit's own."""
         return cut(self.render, page, chrome)
 
+    def duration(self, language: str, seconds: int) -> str:
+        """How long to wait, in words."""
+        return texts.duration(seconds, self._translations(language))
+
     def render(self, page: Page, chrome: Chrome) -> str:
         """The whole document."""
         environment = self._environments.get(chrome.language)
@@ -81,8 +85,8 @@ def _filters(language: str, translations: NullTranslations) -> dict[str, Callabl
             value.isoformat(timespec="seconds"), texts.moment(value, language)
         )
 
-    def duration(value: timedelta | int) -> str:
-        return texts.duration(value, translations)
+    def duration(value: timedelta | int | str) -> str:
+        return value if isinstance(value, str) else texts.duration(value, translations)
 
     return {"moment": moment, "duration": duration, "bdi": bdi, "linked": linked}
 

@@ -80,6 +80,8 @@ class House(Protocol):
 
     def pieces(self, content: UsualPage, frame: Chrome) -> Pieces: ...
 
+    def duration(self, language: str, seconds: int) -> str: ...
+
     @property
     def settled(self) -> dict[Any, Any]:
         """What answers.py has found out about a tenant and an app; a new configuration begins with an empty one."""

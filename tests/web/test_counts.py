@@ -21,6 +21,7 @@ from sqlalchemy.pool import Pool
 
 from broker.stores.kv.embedded import EmbeddedValkey
 from broker.stores.kv.redis import RedisKeyValue
+from broker.stores.kv.stories import KvStories
 from broker.testing.clock import START
 from broker.testing.records import a_job
 from broker.testing.town import ACME, PASSWORD, Town
@@ -69,13 +70,13 @@ class Visits:
     def first_page(self, client: str = "demo") -> str:
         return str(self.send("GET", f"/authorize?{urlencode(ASKED | {'client_id': client})}", 200).text)
 
-    def submit(self, html: str, action: str, **fields: str) -> Any:
+    def submit(self, html: str, action: str, status: int = 303, **fields: str) -> Any:
         form = html.partition(f'action="/t/acme{action}"')[2].partition("</form>")[0]
         hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form))
-        return self.send("POST", action, 303, data=hidden | fields)
+        return self.send("POST", action, status, data=hidden | fields)
 
-    def password_page(self) -> str:
-        answer = self.submit(self.first_page(), "/login", username="ada")
+    def password_page(self, username: str = "ada") -> str:
+        answer = self.submit(self.first_page(), "/login", username=username)
         place = urlsplit(answer.headers["Location"])
         return str(self.send("GET", f"{place.path.removeprefix('/t/acme')}?{place.query}", 200).text)
 
@@ -187,6 +188,21 @@ def test_identifier_and_password_on_one_page_cost_what_the_password_alone_does(v
     page = visits.submit(visits.first_page("only"), "/login", username="ada", password=PASSWORD)
     assert "code=" in page.headers["Location"]
     assert visits.cost == (2, 3)
+
+
+def test_a_refused_attempt_is_one_read_and_one_count_and_its_page_comes_from_memory(town: Town, visits: Visits) -> None:
+    """The login and the count of attempts; whoever types another name has it kept, which is one more."""
+    stories = town.broker.runtime.engines.stories
+    assert isinstance(stories, KvStories)
+    stories.settle()
+    stories._room = -1e6  # a flood has used them up
+    page = visits.password_page("guessed")
+    costs, calls = dict[int, tuple[int, int]](), dict[int, int]()
+    for status in [422] * 5 + [429] * 2:
+        page = visits.submit(page, "/login/password", status, username="guessed", password="wrong").text
+        costs[status], calls[status] = visits.cost, visits.calls
+    assert costs == {422: (1, 2), 429: (1, 2)}
+    assert max(calls.values()) < 1100, calls
 
 
 def test_the_calls_of_a_login_do_not_grow_unseen(visits: Visits) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from broker import resources
+from broker.core.attempts import Puzzle
 from broker.testing.pages import Sample, samples
 from broker.web.assets import Assets
 from broker.web.drawn import cut, fill
@@ -18,6 +20,19 @@ RENDERER = Renderer(resources.templates(), Assets(resources.templates() / "stati
 OFTEN = [one for one in samples() if isinstance(one.page, (LoginPage, PasswordPage, ForgotPage))]
 
 
+def puzzle_of(person: str) -> Callable[[str], Puzzle]:
+    return lambda form: Puzzle(f"salt-{person}?a&b", f"target-{person}", 2_000, f"<{form}", f"waited-{person}")
+
+
+def value(chrome: Chrome, name: str) -> str:
+    """Of a form: its challenge, or its CSRF value."""
+    fact, colon, form = name.partition(":")
+    if not colon:
+        return chrome.csrf(name)
+    assert chrome.puzzle is not None
+    return str(getattr(chrome.puzzle(form), fact))
+
+
 @pytest.mark.parametrize("identifier", ['<ada & "co">@acme.test', ""], ids=["known", "unknown"])
 @pytest.mark.parametrize("sample", OFTEN, ids=lambda one: one.name)
 def test_a_page_from_memory_is_the_page_that_would_be_drawn(sample: Sample, identifier: str) -> None:
@@ -27,11 +42,12 @@ def test_a_page_from_memory_is_the_page_that_would_be_drawn(sample: Sample, iden
     pieces = RENDERER.pieces(page, replace(sample.chrome, tx="another", reference="another"))  # type: ignore[arg-type]
     for person in ("one", "two"):
         own = {"tx": f"tx-{person}", "reference": f"reference-of-{person}", "identifier": identifier}
+        own["wait"] = RENDERER.duration(sample.chrome.language, sample.page.retry_after)  # type: ignore[attr-defined]
         chrome = replace(
             sample.chrome, csrf=lambda form, person=person: f"{form}-of-{person}<", tx=own["tx"],
-            reference=own["reference"],
+            reference=own["reference"], puzzle=sample.chrome.puzzle and puzzle_of(person),
         )  # fmt: skip
-        filled = fill(pieces, lambda name, own=own, chrome=chrome: own[name] if name in own else chrome.csrf(name))
+        filled = fill(pieces, lambda name, own=own, chrome=chrome: own.get(name) or value(chrome, name))
         assert filled == RENDERER.render(page, chrome)
 
 
