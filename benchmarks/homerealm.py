@@ -91,7 +91,7 @@ def main() -> None:
     given.add_argument("--workers", type=int, default=1, help="web processes (1: figures are per core)")
     given.add_argument("--replicas", type=int, default=1, help="of the whole server, on the same stores")
     given.add_argument(
-        "--key-value", default="embedded", help="`redis`: one that is started and counted; or redis://..."
+        "--key-value", default="embedded", help="`valkey`, `redis`: one that is started and counted; or redis://..."
     )
     given.add_argument(
         "--database", default="sqlite", help="`postgresql`: one that is started and counted; or an address"

@@ -15,17 +15,24 @@ from peers.peer import Family, free_port
 
 
 def addresses(family: Family, database: str, key_value: str) -> tuple[str, str]:
-    """What stands in the configuration. `postgresql` and `redis` start one; a program that is missing ends the run."""
+    """What stands in the configuration. `postgresql`, `redis` and `valkey` (the server that is embedded otherwise, on a
+    port) start one; a program that is missing ends the run."""
     if database == "sqlite":
         database = "sqlite:///var/homerealm.db"
     elif database == "postgresql":
         database = postgresql(family)
-    return database, redis(family) if key_value == "redis" else key_value
+    if key_value == "redis":
+        key_value = redis(family, shutil.which("redis-server"))
+    elif key_value == "valkey":
+        from broker.stores.kv.embedded import find_server
+
+        key_value = redis(family, find_server())
+    return database, key_value
 
 
-def redis(family: Family) -> str:
+def redis(family: Family, program: str | Path | None) -> str:
     """An append-only file, synced every second, as the embedded store has it."""
-    program, port = shutil.which("redis-server"), free_port()
+    port = free_port()
     if program is None:
         sys.exit("no redis-server here: apt install redis-server")
     folder = family.state / "redis"

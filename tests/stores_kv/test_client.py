@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from broker.core.attempts import Delay
 from broker.core.errors import ConfigurationError, Unavailable
-from broker.core.values import Grant
+from broker.core.ports import Reused
+from broker.core.values import ClientId, Grant
 from broker.services.secrets import SecretVault
 from broker.stores.kv.embedded import EmbeddedValkey
 from broker.stores.kv.grants import KvGrants
@@ -19,7 +21,7 @@ from broker.stores.kv.logins import KvLogins
 from broker.stores.kv.redis import RedisKeyValue
 from broker.stores.kv.sessions import KvSessions
 from broker.stores.kv.throttle import KvThrottle
-from broker.stores.kv.transactions import KvTransactions
+from broker.stores.kv.transactions import KvTransactions, written
 from broker.testing.clock import FixedClock
 from broker.testing.entropy import SeededEntropy
 from broker.testing.race import race
@@ -218,6 +220,47 @@ def test_everything_that_a_login_leaves_ends_by_itself(url: str) -> None:
         kv.delete(f"g:{{{login.id}}}:taken")
         assert 60 < _lifetimes(kv)["g"] <= 86_400
         assert lifetimes == {"t": 600, "s": 12 * 3600, "u": 12 * 3600}
+
+
+def test_who_redeemed_a_code_is_forgotten_with_the_next_exchange(url: str) -> None:
+    """It is remembered for a caller whose answer was lost. That of this one has arrived."""
+    with emptied(url) as kv:
+        clock = FixedClock()
+        grants = KvGrants(kv, VAULT, clock)
+        for number in range(5):
+            grant = a_grant(clock.now(), f"grant-{number}")
+            code = grants.code_for(grant.id, "random")
+            grants.save_code(code, grant, MINUTE)
+            assert grants.redeem_code(code) == grant
+            (taken,) = kv.batch([("KEYS", "*:taken")])
+            assert taken == [f"g:{{grant-{number}}}:taken".encode()]
+        assert isinstance(grants.redeem_code(code), Reused), "and a second use still ends the family"
+
+
+def test_a_tombstone_is_short_and_of_the_right_browser(url: str) -> None:
+    with emptied(url) as kv:
+        clock = FixedClock()
+        transactions = KvTransactions(kv, clock)
+        login = replace(an_identified(a_transaction(clock.now()), clock.now()), client=ClientId("an app"),
+                        browser=VAULT.digest("cookie"))  # fmt: skip
+        transactions.open(login)
+        transactions.close(login)
+        assert len(kv.get(f"t:{{{login.id}}}") or b"") < 100
+        grave = transactions.get(login.id, login.browser)
+        assert grave is not None
+        assert (grave.finished, grave.tenant, grave.client) == (True, login.tenant, "an app")
+        assert transactions.get(login.id, VAULT.digest("another")) is None
+        assert transactions.get(login.id, "") is None
+
+
+def test_a_tombstone_of_an_earlier_release_is_one(url: str) -> None:
+    with emptied(url) as kv:
+        clock = FixedClock()
+        login = an_identified(a_transaction(clock.now()), clock.now()).finish()
+        kv.put(f"t:{{{login.id}}}", written(login, "nonce"), MINUTE)
+        grave = KvTransactions(kv, clock).get(login.id, login.browser)
+        assert grave is not None
+        assert grave.finished
 
 
 def _lifetimes(kv: RedisKeyValue) -> dict[str, int]:

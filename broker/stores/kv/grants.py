@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hmac
+from collections import deque
 from datetime import timedelta
 from typing import Any
 
-from broker.core.ports import Clock, Reused, Vault
+from broker.core.ports import Clock, Reused, Rider, Vault
 from broker.core.values import Grant, GrantId
 from broker.stores.kv.codec import Unreadable, decode, encode, epoch_milliseconds
 from broker.stores.kv.line import Part
@@ -15,6 +16,9 @@ from broker.stores.kv.scripts import GRANT_REDEEM, GRANT_REFRESH, GRANT_REVOKE
 
 MAC_LENGTH = 22
 """Characters of a refresh token's MAC: 132 bits."""
+
+AT_ONCE = 2
+"""Memories that are given up with one exchange: more than one comes with it."""
 
 REMEMBER_DEAD = timedelta(days=1)
 """How long at most a dead family is remembered: as long as an access token of it may live."""
@@ -32,6 +36,8 @@ class KvGrants:
         self._kv = kv
         self._vault = vault
         self._clock = clock
+        self._answered: deque[str] = deque(maxlen=64)
+        """What is remembered of redeemed codes whose answer has arrived. What falls out here ends by itself."""
 
     def code_for(self, id: GrantId, random: str) -> str:
         return f"{id}.{random}"
@@ -64,7 +70,24 @@ class KvGrants:
         arguments: list[Part] = [
             digest(self._vault, code), now, self._kv.nonce(), milliseconds(REMEMBER_DEAD), begins, milliseconds(MEMORY),
         ]  # fmt: skip
-        return self._answer(id, self._kv.run(GRANT_REDEEM, [grant_key(id), f"{grant_key(id)}:taken"], arguments))
+        keys = [grant_key(id), f"{grant_key(id)}:taken"]
+        found = self._answer(id, self._kv.run(GRANT_REDEEM, keys, arguments, self._forgetting()))
+        if isinstance(found, Grant):
+            self._answered.append(keys[1])
+        return found
+
+    def _forgetting(self) -> tuple[Rider, ...]:
+        """A memory is for a caller whose answer was lost: the next exchange takes along those that nobody needs.
+
+        Not on a cluster, where they lie elsewhere.
+        """
+        due: list[tuple[bytes, bytes]] = []
+        while len(due) < AT_ONCE and not self._kv.spread:
+            try:
+                due.append((b"DEL", self._answered.popleft().encode()))
+            except IndexError:
+                break
+        return (Rider(due),) if due else ()
 
     def rotate_refresh(self, old: str, new: str) -> Grant | Reused | None:
         """Raises `ValueError` for a `new` that `refresh_for` did not make for the same family."""
