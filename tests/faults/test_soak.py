@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -26,8 +27,12 @@ pytestmark = pytest.mark.deep
 SECONDS = float(os.environ.get("HOMEREALM_SOAK_SECONDS", "600"))
 AFTERWARDS = 10.0
 """Seconds after a fault within which a documented "not now" is explained by it."""
-GROWTH = 1.1
-"""What the last quarter of the measurements may have over the second one."""
+GROWN = {"broker.wsgi": 8.0, "": 4.0}
+"""MB that the last quarter of the measurements may have over the second, by process. In a web process 2 are garbage
+that waits to be looked for (broker/wsgi.py), 4 are memories of a fixed size that fill slowly, 2 are pieces between what
+is in use. If 3 kB were kept of each login, it would be more. Others have little but the pieces."""
+DESCRIPTORS = 8
+"""More open files: connections that people and stores happen to have."""
 
 
 @contextlib.contextmanager
@@ -38,7 +43,7 @@ def _first_replica(two: Fleet) -> Iterator[None]:
     yield
 
 
-# The web process of the second replica is spared: whether it grows can be seen.
+# The supervisor and the web process of the second replica are spared: whether they grow can be seen.
 FAULTS = (
     blows.WEB, blows.WORKER, blows.SUPERVISOR, replace(blows.REPLICA, strike=_first_replica),
     blows.DATABASE, blows.DATABASE_KILLED,
@@ -48,10 +53,9 @@ FAULTS = (
 def test_a_soak_ends_without_an_unexplained_error_and_nothing_has_grown(postgres: Postgres) -> None:
     chance = random.Random(20261121)
     windows: list[tuple[float, float]] = []
-    sizes: list[tuple[float, int]] = []
+    sizes: list[dict[str, Size]] = []
     with fleet(postgres, people=80) as two, ExitStack() as restarted:
         app = App(two)
-        (spared,) = two.replicas[1].parts("broker.wsgi")
         with Crowd(app, resets_every=31) as crowd:
             wait_until(lambda: crowd.done["login"] >= 10, "people use it")
             end = time.monotonic() + SECONDS
@@ -65,7 +69,7 @@ def test_a_soak_ends_without_an_unexplained_error_and_nothing_has_grown(postgres
                 windows.append((began, time.monotonic() + AFTERWARDS))
                 before = crowd.done["login"]
                 wait_until(lambda before=before: crowd.done["login"] >= before + 5, "people use it as before", 60)
-                sizes.append(measure(spared))
+                sizes.append(measure(two.replicas[1].pid))
         unexplained = [
             trouble
             for trouble in crowd.troubles
@@ -75,18 +79,33 @@ def test_a_soak_ends_without_an_unexplained_error_and_nothing_has_grown(postgres
         assert not unexplained, unexplained
         wait_until(lambda: came(two, crowd), "every mail that was promised")
         crowd.check_the_books()
-        assert flat([memory for memory, _ in sizes]), sizes
-        assert flat([float(descriptors) for _, descriptors in sizes], spare=8), sizes
+        spared = [name for name in sizes[0] if all(name in each for each in sizes)]
+        assert len(spared) >= 2, "the supervisor and the web process"
+        for name in spared:
+            assert growth([each[name].memory for each in sizes]) <= GROWN.get(name.split()[0], GROWN[""]), (name, sizes)
+            assert growth([float(each[name].descriptors) for each in sizes]) <= DESCRIPTORS, (name, sizes)
 
 
-def measure(pid: int) -> tuple[float, int]:
-    """MB of its own share of memory (PSS counts neighbours that come and go), and open files."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    private = sum(int(size) for size in re.findall(r"^Private_\w+:\s+(\d+) kB", text, re.MULTILINE))
-    return private / 1024, len(list(Path(f"/proc/{pid}/fd").iterdir()))
+class Size(NamedTuple):
+    memory: float
+    """MB of anonymous memory. What is private is no measure: it grows when a neighbour ends that shared it."""
+    descriptors: int
 
 
-def flat(values: list[float], spare: float = 4.0) -> bool:
+def measure(root: int) -> dict[str, Size]:
+    """Each process of a tree, by name and number."""
+    found = {}
+    for pid in tree(root):
+        folder = Path(f"/proc/{pid}")
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            kilobytes = re.findall(r"^Anonymous:\s+(\d+) kB", (folder / "smaps_rollup").read_text(), re.MULTILINE)
+            name = f"{(folder / 'comm').read_text().strip()} {pid}"
+            found[name] = Size(sum(map(int, kilobytes)) / 1024, len(list((folder / "fd").iterdir())))
+    return found
+
+
+def growth(values: list[float]) -> float:
+    """From the second quarter, when everything has been used once, to the last."""
     quarter = max(1, len(values) // 4)
     second, last = values[quarter : 2 * quarter] or values[:1], values[-quarter:]
-    return statistics.median(last) <= statistics.median(second) * GROWTH + spare
+    return statistics.median(last) - statistics.median(second)
