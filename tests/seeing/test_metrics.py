@@ -372,7 +372,8 @@ def test_the_server_answers_on_its_internal_listener_and_nowhere_else() -> None:
         file.write_text(file.read_text() + f'metrics: {{listen: "127.0.0.1:{other}"}}\n')
         with server.serving("--workers", "1"):
             urllib.request.urlopen(f"{server.origin}/t/acme/.well-known/openid-configuration").read()
-            seen = scrape(other)
+            # The worker begins when the web process answers.
+            seen = until(other, lambda seen: ("homerealm_worker_round_timestamp_seconds",) in seen)
             route = "/.well-known/openid-configuration"
             assert (
                 seen[
