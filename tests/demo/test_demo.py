@@ -133,21 +133,7 @@ def test_one_table_three_servers_and_ctrl_c_ends_it_all(start: type[Terminal], f
     assert signs_in(broker, "acme", "ada", PASSWORD)
 
 
-def test_what_goes_wrong_is_said_in_the_terminal_and_in_the_file(start: type[Terminal], folder: Path) -> None:
-    demo = start()
-    demo.until("login-link")
-    kill_nine(like(tree(demo.process.pid), "broker.demo.relying_party"))
-    demo.until("the demo app ended (SIGKILL) and is started again")
-    wait_until(lambda: answers(demo.port + 1, "/"), "the app, again")
-    (folder / "demo" / "broker" / "config" / "tenants" / "acme.yaml").write_text("id: [\n")
-    demo.until('"config.refused"')
-    assert demo.ctrl_c() == 0
-    said = (folder / "demo" / "events.log").read_text()
-    assert '"process.ended"' in said
-    assert '"config.refused"' in said
-
-
-def test_what_somebody_changed_stays_until_reset(start: type[Terminal], folder: Path) -> None:
+def test_changes_stay_until_reset_and_what_goes_wrong_is_said(start: type[Terminal], folder: Path) -> None:
     demo = start()
     demo.until(READY)
     config = folder / "demo" / "broker" / "config" / "tenants" / "acme.yaml"
@@ -160,6 +146,14 @@ def test_what_somebody_changed_stays_until_reset(start: type[Terminal], folder: 
     demo.until(READY)
     assert config.read_text().endswith("# mine\n")
     assert signs_in(f"http://localhost:{demo.port}", "acme", "zoe", NEW)
+    kill_nine(like(tree(demo.process.pid), "broker.demo.relying_party"))
+    demo.until("the demo app ended (SIGKILL) and is started again")
+    wait_until(lambda: answers(demo.port + 1, "/"), "the app, again")
+    config.write_text("id: [\n")
+    demo.until('"config.refused"')
+    said = (folder / "demo" / "events.log").read_text()
+    assert '"process.ended"' in said
+    assert '"config.refused"' in said
     demo.ctrl_c()
 
     demo = start("--reset", port=demo.port)
