@@ -170,6 +170,12 @@ class Session:
     """Relying parties that were told about this session, so that signing out can tell them."""
 
 
+SPENT: Mapping[str, Any] = {
+    "redirect_uri": "", "nonce": None, "code_challenge": None, "code_challenge_method": None,
+}  # fmt: skip
+"""What only the redemption of a code needs of its grant, and what stands there afterwards: the defaults."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """What one authorization allows: the content of a code, and then of a refresh family."""
@@ -198,7 +204,7 @@ class Grant:
 
     def redeemed(self) -> Grant:
         """Without what only the redemption of its code needs: what a family remembers."""
-        return replace(self, redirect_uri="", nonce=None, code_challenge=None, code_challenge_method=None)
+        return replace(self, **SPENT)
 
     @property
     def offline(self) -> bool:

@@ -154,7 +154,13 @@ class Jar:
         self._device, self._set["d"] = device, (_to_json({k: v for k, v in value.items() if v}), YEAR)
 
     def remember_connection(self, connection: str) -> None:
-        self.remember(replace(self.device(), connection=connection))
+        if connection != self.device().connection:
+            self.remember(replace(self.device(), connection=connection))
+
+    def remember_identifier(self, identifier: str) -> None:
+        """An empty one: forget it."""
+        if identifier != self.device().identifier:
+            self.remember(replace(self.device(), identifier=identifier))
 
     def lines(self) -> list[tuple[str, str]]:
         """The headers that set what was asked for."""

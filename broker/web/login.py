@@ -196,7 +196,7 @@ def login_post(current: Visit) -> AnyReply:
         following = current.runtime.sign_in.identify(current.tenant, transaction, typed)
     except (InvalidIdentifier, NotFound):
         return login_page(current, transaction, error=LoginError.MALFORMED, typed=typed[:254], status=422)
-    current.jar.remember(replace(current.device, identifier=typed[:254] if form.ticked("remember") else ""))
+    current.jar.remember_identifier(typed[:254] if form.ticked("remember") else "")
     given, chosen = form.text("password"), following.transaction.connection
     if given and not forgot and following.step is Step.SIGN_IN and takes_passwords(current, chosen or ""):
         return _check_password(current, transaction, following.transaction, typed, form)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from broker.core.transaction import Transaction
 from broker.core.values import Grant, Identity, Session
 from broker.stores.kv import codec
-from broker.stores.kv.codec import Unreadable, decode, encode
+from broker.stores.kv.codec import Unreadable, decode, encode, encode_grant
 from broker.testing.clock import START
 from broker.testing.samples import a_grant, a_session, a_transaction, an_identified, an_identity
 
@@ -31,6 +31,11 @@ FULL = (
 @pytest.mark.parametrize("record", FULL, ids=lambda record: type(record).__name__)
 def test_a_record_comes_back_equal(record) -> None:
     assert decode(type(record), encode(record)) == record
+
+
+def test_what_waits_and_what_stays_of_a_grant_are_what_each_is_encoded_as() -> None:
+    for grant in (a_grant(START), a_grant(START).redeemed()):
+        assert encode_grant(grant) == (encode(grant, without="id", small=False), encode(grant.redeemed(), without="id"))
 
 
 @pytest.mark.parametrize("record", FULL, ids=lambda record: type(record).__name__)

@@ -214,7 +214,7 @@ def test_the_calls_of_a_login_do_not_grow_unseen(visits: Visits) -> None:
         first = one.calls
         one.submit(page, "/login", username="ada", password=PASSWORD)
     assert first < 600
-    assert visits.calls < 1780
+    assert visits.calls < 1570
 
 
 def test_a_finished_login_keeps_less_than_500_bytes_in_the_key_value_store(visits: Visits) -> None:
@@ -265,7 +265,7 @@ def test_an_asked_for_mail_is_one_row_that_is_written(visits: Visits) -> None:
     asked(visits, "ada")  # what is asked for the first time is found out once
     calls, statement = asked(visits, "ada")
     assert statement.startswith("INSERT INTO outbox")
-    assert calls < 1080
+    assert calls < 1020
 
 
 def test_a_visitor_without_a_login_gets_one_with_a_single_write(visits: Visits) -> None:

@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from broker.core.transaction import Transaction
-from broker.core.values import Grant, Identity, Session
+from broker.core.values import SPENT, Grant, Identity, Session
 
 R = TypeVar("R", Transaction, Session, Grant, Identity)
 
@@ -105,8 +105,22 @@ def encode(record: Transaction | Session | Grant | Identity, *, without: str = "
     What is gone in minutes need not be `small`: deflating takes as long as all the rest.
     """
     text = _to_json(_pack(record, without)).encode("ascii")
-    if not small:
-        return text
+    return _deflated(text) if small else text
+
+
+def encode_grant(grant: Grant) -> tuple[bytes, bytes]:
+    """A grant whose code waits, plain, and what stays of it when that is redeemed, small; both without the id.
+
+    What `encode` makes of `grant` and of `grant.redeemed()`, in two thirds of the time.
+    """
+    packed = _pack(grant, "id")
+    whole = _to_json(packed).encode("ascii")
+    for name in SPENT:
+        packed.pop(_SHORT[name], None)
+    return whole, _deflated(_to_json(packed).encode("ascii"))
+
+
+def _deflated(text: bytes) -> bytes:
     deflate = zlib.compressobj(6, zlib.DEFLATED, _WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY_1)
     packed = _DEFLATED_1 + deflate.compress(text) + deflate.flush()
     return packed if len(packed) < len(text) else text

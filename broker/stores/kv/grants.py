@@ -9,7 +9,7 @@ from typing import Any
 
 from broker.core.ports import Clock, Reused, Rider, Vault
 from broker.core.values import Grant, GrantId
-from broker.stores.kv.codec import Unreadable, decode, encode, epoch_milliseconds
+from broker.stores.kv.codec import Unreadable, decode, encode_grant, epoch_milliseconds
 from broker.stores.kv.line import Part
 from broker.stores.kv.redis import MEMORY, RedisKeyValue, digest, milliseconds
 from broker.stores.kv.scripts import GRANT_REDEEM, GRANT_REFRESH, GRANT_REVOKE
@@ -55,10 +55,10 @@ class KvGrants:
             raise ValueError("this code does not name the grant: make it with code_for")
         until = epoch_milliseconds(self._clock.now() + ttl)
         ends = epoch_milliseconds(grant.expires_at)
-        kept = encode(grant.redeemed(), without="id")
         # The grant with what its code needs is gone in a minute; what is kept of it stays for weeks, and is small.
+        whole, kept = encode_grant(grant)
         head = f"C {digest(self._vault, code)} {until}-{ends}-{len(kept)} ".encode()
-        return head + kept + encode(grant, without="id", small=False)
+        return head + kept + whole
 
     def redeem_code(self, code: str, first: str | None = None) -> Grant | Reused | None:
         """Raises `ValueError` for a `first` that `refresh_for` did not make for the same family."""
