@@ -47,7 +47,7 @@ def interleaved(
         for number in range(options.rounds):
             turn = number % len(names)
             for name in names[turn:] + names[:turn]:
-                run = compare.measure(targets.files[name], mode, settings.seconds, settings)
+                run = tell_apart(compare.measure(targets.files[name], mode, settings.seconds, settings))
                 found[mode][name].append(run)
                 log(
                     f"{mode}, round {number + 1}, {name}: {run.get('failure') or run['ops_per_s']} {run.get('error_samples') or ''}"
@@ -57,7 +57,7 @@ def interleaved(
 
 def growth_part(targets: Targets, options: argparse.Namespace) -> tuple[list[str], Runs]:
     """p50 of one visitor at a time, and CPU, of a small installation and a big one."""
-    modes = ["authorize", "forgot-answer", "full"]
+    modes = ["authorize", "forgot-post", "full"]
     few, many, live = "1,000 users", "1,000,000 users", "10,000 live logins"
     targets.start(few, "homerealm.py", "--hash", "off")
     targets.start(many, "homerealm.py", "--hash", "off", "--users", str(MEGA))
@@ -79,10 +79,10 @@ def growth_part(targets: Targets, options: argparse.Namespace) -> tuple[list[str
 
 def growth_rows(runs: Runs, few: str, many: str) -> list[str]:
     """Two lines for each mode."""
-    titles = {"authorize": "login page", "forgot-answer": "forgot, answer", "full": "whole login, hash off"}
+    titles = {"authorize": "login page", "forgot-post": "forgot, answer", "full": "whole login, hash off"}
     lines = []
     for mode, by_target in runs.items():
-        for label, path in (("p50", ("p50_ms",)), ("CPU", ("server", "cpu_ms_per_op"))):
+        for label, path in (("p50", ("p50_ms",)), ("CPU", ("server", "answer_ms_per_op"))):
             times = compare.ratio(by_target[many], by_target[few], *path)
             values = " -> ".join(compare.cell(compare.middle(by_target[name], *path), 3) for name in (few, many))
             lines.append(row(f"{titles[mode]}, {label}, {many}", times, 1.25, 1.1, note=f"{values} ms"))
@@ -161,8 +161,11 @@ def limits_part(targets: Targets, options: argparse.Namespace) -> tuple[list[str
         for name, store in ((told, "valkey"), (other, "redis"))
     }
     runs = interleaved(targets, ["authorize", "forgot-post", "forgot-answer", "full"], [us], options)
-    page, answer, shown = (median_of(runs[mode][us]) for mode in ("authorize", "forgot-post", "forgot-answer"))
-    mail = median_of(runs["forgot-post"][us], worker=True)
+    page, answer, shown = (
+        compare.middle(runs[mode][us], "server", "answer_ms_per_op")
+        for mode in ("authorize", "forgot-post", "forgot-answer")
+    )
+    mail = compare.middle(runs["forgot-post"][us], "server", "worker_ms_per_op")
     last = runs["full"][us][-1].get("server", {})
     web = [part["pss_mb"] for part in last.get("processes", []) if part["name"].startswith("broker.wsgi")]
     left, on_redis = (left_behind(targets.files[name], url, options) for name, url in urls.items())
@@ -180,20 +183,16 @@ def limits_part(targets: Targets, options: argparse.Namespace) -> tuple[list[str
     return lines, runs
 
 
-def median_of(runs: list[dict], *, worker: bool = False) -> float | None:
-    """CPU-ms an operation: of what answers (web process and stores), or of the worker behind it.
+def tell_apart(run: dict) -> dict:
+    """With CPU-ms an operation of what answers (web process and stores), and of the worker behind it.
 
     The worker is slower than many who ask at once, and does what is left later: its share is of what it did meanwhile.
     """
-    found = []
-    for run in runs:
-        parts = (run.get("server") or {}).get("processes")
-        if not parts:
-            return None
-        found.append(
-            sum(one["cpu_ms_per_op"] or 0 for one in parts if (one["name"].startswith("broker worker")) is worker)
-        )
-    return median(found) if found else None
+    if parts := (run.get("server") or {}).get("processes"):
+        for title, worker in (("answer_ms_per_op", False), ("worker_ms_per_op", True)):
+            shares = [one["cpu_ms_per_op"] or 0 for one in parts if one["name"].startswith("broker worker") is worker]
+            run["server"][title] = sum(shares)
+    return run
 
 
 def left_behind(target: Path, url: str, options: argparse.Namespace) -> float | None:
