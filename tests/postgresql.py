@@ -45,7 +45,7 @@ class Postgres:
     """A server in a folder of its own, on a unix socket. It refuses to run as root, and then runs as somebody else."""
 
     def __init__(self, megabytes: int = 0) -> None:
-        """`megabytes`: its tables lie on a disk of that size, which a test may fill (needs root). Its log of
+        """`megabytes`: its tables lie on a disk of that size, which a test may fill (needs `as_root`). Its log of
         transactions lies elsewhere: without room for that, PostgreSQL ends itself."""
         self._programs = programs()
         sweep()
@@ -58,10 +58,9 @@ class Postgres:
             os.chown(self._folder, self._user.pw_uid, self._user.pw_gid)
         if megabytes:
             self._data.mkdir()
-            mounted = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "none", str(self._data)]
-            subprocess.run(mounted, check=True)
-            if self._user:
-                os.chown(self._data, self._user.pw_uid, self._user.pw_gid)
+            owner = self._user.pw_uid if self._user else os.getuid()
+            options = f"size={megabytes}m,mode=0700,uid={owner}"
+            subprocess.run([*as_root(), "mount", "-t", "tmpfs", "-o", options, "none", self._data], check=True)
         self._run("initdb", "-D", self._data, "-X", self._folder / "wal", "-U", "homerealm", "-A", "trust",
                   "-E", "UTF8", "--no-sync", "--locale=C")  # fmt: skip
 
@@ -173,9 +172,14 @@ class Postgres:
         return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
 
 
+def as_root() -> list[str]:
+    """What a command that only root may give begins with."""
+    return [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+
+
 def discard(folder: Path) -> None:
     if (folder / "data").is_mount():
-        subprocess.run(["umount", "--lazy", folder / "data"], check=False)
+        subprocess.run([*as_root(), "umount", "--lazy", folder / "data"], check=False)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -145,6 +145,7 @@ class Moments:
         self.chance = chance
         self.boundary = 0.0
         self._step = 0.0
+        self._was_new: bool | None = None
 
     def calibrate(self, reset: Reset) -> None:
         started = time.perf_counter()
@@ -166,8 +167,11 @@ class Moments:
             sending.join()
 
     def learn(self, new: bool) -> None:
+        """The steps are halved when the moment was passed: how long the first one took may be far off."""
+        if self._was_new not in (None, new):
+            self._step = max(self._step / 2, 0.008)
+        self._was_new = new
         self.boundary = max(0.0, self.boundary + (-self._step if new else self._step))
-        self._step = max(self._step * 0.75, 0.008)
 
 
 def everybody_forgets(server: Homerealm, mailbox: Mailbox, people: Sequence[Person]) -> dict[str, str]:

@@ -26,6 +26,10 @@ ASK = {
 }  # fmt: skip
 
 
+EACH = 20
+"""People of one thread of a crowd."""
+
+
 class Unexpected(Exception):
     """An answer that is not the right one."""
 
@@ -47,10 +51,11 @@ class App:
     fleet: Fleet
     passwords: dict[int, set[str]] = field(default_factory=dict)
     """What may work now, by person. One: it was answered. Two: the answer was lost."""
-    onlookers: Iterator[int] = field(default_factory=lambda: itertools.cycle(range(39, 24, -1)))
+    onlookers: Iterator[int] = field(default_factory=lambda: itertools.cycle(range(59, 44, -1)))
     """Who looks whether it is well: somebody else each time, since a second link within a minute is not sent."""
-    bystanders: Iterator[int] = field(default_factory=lambda: itertools.cycle((0, 17, 18, 19, 22, 23, 24)))
+    bystanders: Iterator[int] = field(default_factory=lambda: itertools.cycle((0, 43, 44)))
     """Who asks for a link while something lasts, for the same reason."""
+    crowds: Iterator[int] = field(default_factory=itertools.count)
 
     def visitor(self) -> Visitor:
         return Visitor(self.fleet.origin, connect=self.fleet.connect)
@@ -146,8 +151,11 @@ class Crowd:
     asked: Counter[int] = field(default_factory=Counter)
     """How often a link was asked for, and that was answered, by person."""
     twice: list[str] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)
 
     def __enter__(self) -> Crowd:
+        # Each crowd has other people reset: a second link within a minute is not sent.
+        self._first = 3 * next(self.app.crowds)
         self._end = threading.Event()
         self._threads = [threading.Thread(target=self._live, args=(number,)) for number in range(self.size)]
         self._threads.append(threading.Thread(target=self._probe))
@@ -167,10 +175,11 @@ class Crowd:
                 replica.well()
 
     def _live(self, first: int) -> None:
-        mine = range(1 + first * 8, 9 + first * 8)
+        mine = range(1 + first * EACH, 1 + (first + 1) * EACH)
         turn = 0
         while not self._end.is_set():
-            number = mine[turn % len(mine)]
+            number = mine[(self._first + turn) % EACH]
+            self.seen.add(number)
             turn += 1
             for name, step in (("login", self._sign_in), ("reset", self._reset)):
                 try:
@@ -260,7 +269,7 @@ class Crowd:
     def check_the_books(self) -> None:
         """Nothing that was answered is lost, nothing worked twice. Raises `AssertionError`."""
         assert not self.twice, "a link worked twice"
-        for number in list(self.app.passwords):
+        for number in self.seen & self.app.passwords.keys():
             self.settle(number)
         mails = self.app.fleet.mailbox
         for number, times in self.asked.items():
