@@ -192,7 +192,8 @@ def _disk(fleet: Fleet) -> Iterator[None]:
     try:
         yield
     finally:
-        for pid in ours:
+        # Also those that were started meanwhile, and have the limit from their starter.
+        for pid in {*ours, *tree(fleet.replicas[0].pid)}:
             with contextlib.suppress(ProcessLookupError):
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 

@@ -19,6 +19,7 @@ import pytest
 
 from tests.crash.processes import gone, kill_nine, tree, wait_until
 from tests.faults import blows
+from tests.faults.blows import Fault
 from tests.faults.fleet import Fleet, fleet
 from tests.faults.people import App, Crowd, Trouble
 from tests.faults.test_faults import came, healthy
@@ -54,6 +55,12 @@ FAULTS = (
 )  # fmt: skip
 
 
+def shuffled(chance: random.Random) -> Iterator[Fault]:
+    """Each as often as the others, without end."""
+    while True:
+        yield from chance.sample(FAULTS, len(FAULTS))
+
+
 @dataclass(frozen=True)
 class Window:
     """A fault, and how long it explains that something does not work."""
@@ -69,7 +76,7 @@ class Window:
 def test_a_soak_ends_without_an_unexplained_error_and_nothing_has_grown(
     postgres: Postgres, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chance = random.Random(20261121)
+    faults = shuffled(random.Random(20261121))
     windows: list[Window] = []
     sizes: list[dict[str, Size]] = []
     with fleet(postgres, people=80) as two, ExitStack() as restarted:
@@ -78,7 +85,7 @@ def test_a_soak_ends_without_an_unexplained_error_and_nothing_has_grown(
             wait_until(lambda: crowd.done["login"] >= 10, "people use it")
             end = time.monotonic() + SECONDS
             while time.monotonic() < end:
-                fault = chance.choice(FAULTS)
+                fault = next(faults)
                 began = time.monotonic()
                 with fault.strike(two):
                     if two.replicas[0].process is not None and two.replicas[0].process.poll() is not None:
