@@ -23,6 +23,14 @@ class Row:
         return f"| {self.title} | {self.done} | {self.seconds:.1f} s | {self.lost} | {self.event} |\n"
 
 
+def titles(file: Path) -> set[str]:
+    """The faults that have a row."""
+    table = file.read_text().partition(BEGIN)[2].partition(END)[0]
+    return {
+        line.split("|")[1].strip() for line in table.removeprefix("\n" + HEAD).splitlines() if line.startswith("| ")
+    }
+
+
 def note(row: Row) -> None:
     """Replaces the row of the same fault, or adds one."""
     print(row.line(), end="")

@@ -15,8 +15,9 @@ from tests.faults.blows import Fault
 from tests.faults.fleet import Fleet, fleet, person
 from tests.faults.fleet import postgres as small_disk
 from tests.faults.people import App, Crowd, Unexpected
-from tests.faults.rows import Row, note
+from tests.faults.rows import Row, note, titles
 from tests.postgresql import Postgres
+from tests.servers import ROOT
 
 pytestmark = pytest.mark.crash
 BOUND = 10.0
@@ -77,6 +78,12 @@ def test_the_clock_jumps(postgres: Postgres) -> None:
         app = App(two)
         for fault in blows.STEPS:
             story(fault, app)
+
+
+def test_every_fault_has_its_row() -> None:
+    """`make faults` writes them; a row of a fault that nobody strikes any more is a row too many."""
+    faults = [*(one for one in vars(blows).values() if isinstance(one, Fault)), *blows.STEPS]
+    assert titles(ROOT / "docs" / "faults.md") == {fault.title for fault in faults}
 
 
 def story(fault: Fault, app: App) -> None:

@@ -130,7 +130,7 @@ def test_after_a_kill_every_mail_is_delivered_and_none_again_once_its_delivery_w
             )
             assert worker.stdout is not None
             assert worker.stdout.readline() == "ready\n"
-            server.victim = worker if elapsed < 300 else None
+            server.victim = worker if elapsed < 5 * LEASE.total_seconds() else None
             worker.wait()
             worker.stdout.close()
             done = {received.message["Message-ID"] for received in server.received[:before]}
