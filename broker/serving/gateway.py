@@ -289,7 +289,7 @@ class Gateway:
             else:
                 if answer.by_thread:
                     self._outstanding -= 1
-                    self._turnstile.done(answer.spent, answer.form)
+                    self._turnstile.done(answer.spent, form=answer.form, refused=answer.refused)
                 if answer.refused:
                     answer = self._held.hold(answer)
             if answer is not None:

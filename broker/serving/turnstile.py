@@ -14,16 +14,21 @@ WINDOW = 0.02
 AT_ONCE = 0.02
 """Seconds of processor time for forms that come together after a rest."""
 FIRST_GUESS = 0.001
+MANY = 0.25
+"""Of the latest forms, refused: then it is a flood. Before that everybody comes in at once, however busy it is."""
+LATEST = 32
+"""How many forms that is, about."""
 
 
 class Turnstile:
-    """Forms get the time that the leader rests, less a reserve, and a small share when it does not rest.
+    """Open, until many forms are refused. Then forms get the time that the leader rests, less a reserve, and a small
+    share when it does not rest.
 
     Used by the leader only. What a form takes is charged when it comes in, by what the last ones took; time that it
     waits, for a hash or for another server, is free.
     """
 
-    __slots__ = ("_began", "_clock", "_cost", "_left", "_rest", "_rested")
+    __slots__ = ("_began", "_clock", "_cost", "_left", "_refused", "_rest", "_rested")
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -32,6 +37,7 @@ class Turnstile:
         self._rest = 1.0
         self._left = AT_ONCE
         self._cost = FIRST_GUESS
+        self._refused = 0.0
 
     def rested(self, since: float) -> None:
         """The leader had nothing to do since then, by the clock."""
@@ -46,14 +52,15 @@ class Turnstile:
 
     def enter(self) -> bool:
         """Whether one may come in now."""
-        if self._left <= 0:
+        if self._left <= 0 and self._refused > MANY:
             return False
         self._left -= self._cost
         return True
 
-    def done(self, spent: float, form: bool) -> None:
+    def done(self, spent: float, *, form: bool, refused: bool) -> None:
         """A thread has answered something; it took so many seconds of processor time, which were no rest."""
         if form:
+            self._refused += (refused - self._refused) / LATEST
             self._left -= spent - self._cost
             self._cost += (spent - self._cost) / 16
         else:

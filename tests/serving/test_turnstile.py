@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.serving.turnstile import AT_ONCE, FIRST_GUESS, RESERVE, SHARE, WINDOW, Turnstile
+from broker.serving.turnstile import AT_ONCE, FIRST_GUESS, LATEST, RESERVE, SHARE, WINDOW, Turnstile
 
 LONG_ENOUGH = WINDOW * 1.001  # in spite of rounding
 
@@ -13,6 +13,11 @@ class Leader:
     def __init__(self) -> None:
         self.now = 0.0
         self.turnstile = Turnstile(lambda: self.now)
+        self.answered(LATEST, refused=True)
+
+    def answered(self, number: int, refused: bool) -> None:
+        for _ in range(number):
+            self.turnstile.done(FIRST_GUESS, form=True, refused=refused)
 
     def windows(self, number: int, rest: float, elsewhere: float = 0.0, each: float = 0.001) -> int:
         """How many forms came in during so many windows; `rest` is the part of each that the leader slept, while
@@ -22,10 +27,10 @@ class Leader:
             self.now += LONG_ENOUGH * (1 - rest)
             began = self.now
             self.now += LONG_ENOUGH * rest
-            self.turnstile.done(WINDOW * elsewhere, form=False)
+            self.turnstile.done(WINDOW * elsewhere, form=False, refused=False)
             self.turnstile.rested(began)
             while self.turnstile.enter():
-                self.turnstile.done(each, form=True)
+                self.turnstile.done(each, form=True, refused=True)
                 found += 1
         return found
 
@@ -62,3 +67,20 @@ def test_after_a_burst_the_leader_has_its_time_first() -> None:
     leader = Leader()
     leader.windows(1, rest=1.0)
     assert not leader.turnstile.enter()
+
+
+def test_forms_that_are_not_refused_come_in_at_once_however_busy_it_is() -> None:
+    leader = Leader()
+    leader.windows(50, rest=0.0)
+    assert not leader.turnstile.enter()
+    leader.answered(2 * LATEST, refused=False)
+    assert all(leader.turnstile.enter() for _ in range(1000))
+
+
+def test_somebody_who_is_told_to_wait_now_and_then_makes_no_flood() -> None:
+    leader = Leader()
+    leader.answered(10 * LATEST, refused=False)
+    for _ in range(100):
+        leader.answered(1, refused=True)
+        leader.answered(9, refused=False)
+        assert leader.turnstile.enter()
