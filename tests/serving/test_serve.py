@@ -416,11 +416,11 @@ NOT_YET = [
     "rich", "opentelemetry", "prometheus_client.exposition", "alembic", "mako", "email.message", "email.mime.multipart",
     "smtplib", "css_inline", "babel", "broker.background.schedule", "broker.services.mail_render",
     # other databases and clients; the parts of libraries that we do not use
-    "sqlalchemy.dialects.postgresql", "sqlalchemy.orm", "psycopg", "greenlet", "asyncio.base_events",
-    "redis.connection", "redis.client", "redis.asyncio", "werkzeug.test", "http.server", "jwt.api_jwt",
+    "sqlalchemy.dialects.postgresql", "sqlalchemy.orm", "psycopg", "greenlet",
+    "redis.client", "redis.asyncio", "werkzeug.test", "http.server", "jwt.api_jwt",
     "cryptography.x509.base", "flask_wtf.recaptcha", "importlib.metadata._adapters",
     # going out over HTTP; connections that nobody has; tests
-    "http.client", "urllib.request", "ssl", "requests", "connections.oidc", "multiprocessing", "unittest",
+    "http.client", "urllib.request", "requests", "connections.oidc", "multiprocessing", "unittest",
     "broker.testing",
 ]  # fmt: skip
 

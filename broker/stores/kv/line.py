@@ -1,7 +1,7 @@
 """One server, and the connections to it: as little as possible between a command and its answer.
 
-hiredis packs and parses. redis-py's client, pool, packer and parser are not used: for a small command they take longer
-than the server (docs/decisions/hot-paths.md).
+redis-py makes the connection (address, TLS, AUTH, SELECT) and knows the words of an error. Its client, pool, packer and
+parser are not used: for a small command they take longer than the server (docs/decisions/hot-paths.md).
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
+from redis._parsers.base import BaseParser
 from redis.exceptions import ConnectionError as Broken
 from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as TooSlow
-
-from broker.stores.kv.connecting import Way, refusal
 
 Part = str | bytes | int | float
 Command = tuple[Part, ...]
@@ -41,9 +40,13 @@ class Unacknowledged(RedisError):
 class Server:
     """One server. May be used by many threads, and after a fork: the child begins without connections."""
 
-    def __init__(self, way: Way, replicas: int | None = 0) -> None:
-        """`replicas` must have a one-time step before it counts; None: one, as long as one is attached."""
-        self._way = way
+    def __init__(self, make: Callable[[], Any], answer_seconds: float, replicas: int | None = 0) -> None:
+        """`make` makes a connection of redis-py that is not connected yet.
+
+        `replicas` must have a one-time step before it counts; None: one, as long as one is attached.
+        """
+        self._make = make
+        self._answer_seconds = answer_seconds
         self._replicas = replicas
         self._attached = 0
         self._begin()
@@ -79,7 +82,7 @@ class Server:
 
     def open(self) -> Line:
         """A new connection. Raises as `exchange`."""
-        return Line(self._way)
+        return Line(self._make(), self._answer_seconds)
 
     def close(self) -> None:
         """Give the connections back; they are opened again where somebody goes on."""
@@ -138,22 +141,20 @@ class Server:
 class Line:
     """One connection, for one caller at a time."""
 
-    def __init__(self, way: Way) -> None:
-        """Raises as `exchange`, and what the server answers when it does not let us in."""
-        self._socket = way.connect()
+    def __init__(self, connection: Any, answer_seconds: float) -> None:
+        connection.connect()
+        self._connection = connection
+        self._socket: Any = connection._sock
         if type(self._socket) is socket.socket:
             # The kernel's own timeouts: with Python's, each read and write is two system calls.
-            whole, part = divmod(way.answer_seconds, 1)
+            whole, part = divmod(answer_seconds, 1)
             span = struct.pack("ll", int(whole), int(part * 1_000_000))
             self._socket.settimeout(None)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, span)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, span)
-        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=refusal, notEnoughData=_NOTHING_YET)
-        if introduction := way.introduction():
-            for answer in self.exchange(introduction):
-                if isinstance(answer, RedisError):
-                    self.close()
-                    raise answer
+        self._reader = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=_NOTHING_YET
+        )
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands together and read their answers.
@@ -185,5 +186,5 @@ class Line:
         return answers
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.close()
+        with contextlib.suppress(RedisError, OSError):
+            self._connection.disconnect()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Protocol, cast
 
+from redis import connection as redis_py
+from redis.backoff import NoBackoff
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -17,10 +18,10 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as Broken
 from redis.exceptions import TimeoutError as TooSlow
+from redis.retry import Retry
 
 from broker.core.store_address import Kind, StoreAddress
 from broker.core.values import Secret
-from broker.stores.kv.connecting import Tls, Way
 from broker.stores.kv.line import EVAL, EVALSHA, Command, Server
 
 CONNECT_SECONDS = 1.0
@@ -54,7 +55,7 @@ def route_to(address: StoreAddress) -> Route:
         case Kind.CLUSTER:
             return Cluster(address)
         case Kind.SOCKET:
-            return Alone(address.path, Server(_way(address, address.path), address.replicas or 0))
+            return Alone(address.path, Server(_over_socket(address), ANSWER_SECONDS, address.replicas or 0))
         case Kind.SERVER:
             return Alone(name_of(address.hosts[0]), _server(address, address.hosts[0], address.replicas or 0))
 
@@ -253,31 +254,53 @@ def name_of(host: Host) -> str:
 
 
 def _server(address: StoreAddress, host: Host, replicas: int | None) -> Server:
-    return Server(_way(address, host), replicas)
+    return Server(_maker(address, host, _login(address)), ANSWER_SECONDS, replicas)
 
 
 def _sentinel(address: StoreAddress, host: Host) -> Server:
-    way = replace(
-        _way(address, host),
-        connect_seconds=SENTINEL_SECONDS,
-        answer_seconds=SENTINEL_SECONDS,
-        username=address.sentinel_username,
-        password=_text(address.sentinel_password),
-        database=0,
-    )
-    return Server(way)
+    login = _login(address) | {
+        "username": address.sentinel_username,
+        "password": _text(address.sentinel_password),
+        "db": 0,
+        "socket_connect_timeout": SENTINEL_SECONDS,
+        "socket_timeout": SENTINEL_SECONDS,
+    }
+    return Server(_maker(address, host, login), SENTINEL_SECONDS)
 
 
-def _way(address: StoreAddress, place: Host | str) -> Way:
-    return Way(
-        place,
-        CONNECT_SECONDS,
-        ANSWER_SECONDS,
-        tls=Tls(address.ca_bundle, address.certificate, address.key) if address.tls else None,
-        username=address.username,
-        password=_text(address.password),
-        database=address.database,
+def _maker(address: StoreAddress, host: Host, login: dict[str, Any]) -> Callable[[], Any]:
+    plain: Any = redis_py.Connection
+    if not address.tls:
+        return lambda: plain(host=host[0], port=host[1], **login)
+    return lambda: redis_py.SSLConnection(
+        host=host[0],
+        port=host[1],
+        ssl_ca_certs=address.ca_bundle,
+        ssl_certfile=address.certificate,
+        ssl_keyfile=address.key,
+        ssl_check_hostname=True,
+        **login,
     )
+
+
+def _over_socket(address: StoreAddress) -> Callable[[], Any]:
+    local: Any = redis_py.UnixDomainSocketConnection
+    return lambda: local(path=address.path, **_login(address))
+
+
+def _login(address: StoreAddress) -> dict[str, Any]:
+    return {
+        "username": address.username,
+        "password": _text(address.password),
+        "db": address.database,
+        # RESP2: nothing comes that was not asked for.
+        "protocol": 2,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": ANSWER_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+        "driver_info": None,  # nothing about ourselves, and one round trip less
+    }
 
 
 def _text(secret: Secret | None) -> str | None:
