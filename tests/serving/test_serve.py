@@ -408,7 +408,7 @@ def test_a_web_process_does_not_load_what_no_answer_needs(server: Homerealm) -> 
     loaded = set(modules.split())
     assert "flask" in loaded
     assert sorted(loaded.intersection(NOT_YET)) == []
-    assert len(loaded) < 850  # 807 when this was written; 966 before things were left for later
+    assert len(loaded) < 900  # 867 when this was written; 966 before things were left for later
 
 
 NOT_YET = [
