@@ -150,12 +150,12 @@ class Live:
         self._keep(before)
         self.swapping(after)
         self.runtime = after
-        last_good.keep(settings.version, settings)
         after.meter.level("config_info", 0, before.settings.version)
         self._measure()
         milliseconds = round((time.process_time() - started) * 1000)
         log.info("config.reloaded", version=settings.version, before=before.settings.version,
                  tenants=_changed(before.settings, settings), cpu_ms=milliseconds)  # fmt: skip
+        last_good.keep(settings.version, settings)
         return True
 
     def _refuse(self, problems: tuple[str, ...]) -> None:

@@ -101,10 +101,10 @@ def main(descriptor: int) -> None:
     """A web process of `homerealm serve`."""
     event_log.configure()
     os.environ[HASHING_APART] = "yes"
-    from broker.web.quick import quick
+    from broker.web.quick import guessed, quick
 
     try:
-        gateway = Gateway(app(), quick=quick)
+        gateway = Gateway(app(), quick=quick, guessed=guessed)
     except BrokerError as error:
         # For the operator, who sees it once for each try: a traceback would bury it.
         print(f"homerealm: {error}", file=sys.stderr)  # noqa: T201 - before there is a log

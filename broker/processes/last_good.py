@@ -25,7 +25,10 @@ def make(environment: dict[str, str]) -> None:
     """The file, and its name in the environment of those who inherit it. There is none elsewhere than on Linux."""
     if not hasattr(os, "memfd_create"):
         return
-    found = os.memfd_create("homerealm-last-good")
+    try:
+        found = os.memfd_create("homerealm-last-good")
+    except OSError:  # forbidden here: processes start as if there had been none
+        return
     # Not below 3: each child makes those its own.
     descriptor = fcntl.fcntl(found, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(found)
@@ -39,11 +42,17 @@ def inherited(environment: Mapping[str, str]) -> list[int]:
 
 
 def keep(version: str, configuration: object) -> None:
-    """Leave it for those who start later; nothing to do when another process did."""
+    """Leave it for those who start later; nothing to do when another process did. What cannot be written is not kept:
+    settings of somebody's connection that nobody can pickle, a program that was removed from the disk.
+    """
     with _held(fcntl.LOCK_EX) as descriptor:
         if descriptor is None or _version(descriptor) == version.encode():
             return
-        content = pickle.dumps((_release(configuration), configuration))
+        try:
+            content = pickle.dumps((_release(configuration), configuration))
+        except Exception:  # whatever the classes of others raise
+            os.ftruncate(descriptor, 0)
+            return
         head = f"{version} {len(content)}\n".encode()
         os.ftruncate(descriptor, 0)  # whoever dies in the middle leaves nothing, or what has another digest
         whole = head + content + hashlib.sha256(head + content).digest()
@@ -57,17 +66,23 @@ def kept() -> object | None:
     with _held(fcntl.LOCK_SH) as descriptor:
         if descriptor is None:
             return None
-        with open(descriptor, "rb", closefd=False) as file:
-            file.seek(0)
-            whole = file.read()
+        # At a place of our own: those who inherit it share one position.
+        whole = b"".join(_parts(descriptor))
     content, digest = whole[:-_DIGEST], whole[-_DIGEST:]
     if hashlib.sha256(content).digest() != digest:
         return None
     try:
         release, configuration = pickle.loads(content.partition(b"\n")[2])  # noqa: S301 - nobody but us has this file
+        return configuration if release == _release(configuration) else None
     except Exception:  # of another release: its classes are not ours
         return None
-    return configuration if release == _release(configuration) else None
+
+
+def _parts(descriptor: int) -> Iterator[bytes]:
+    place = 0
+    while part := os.pread(descriptor, 1 << 20, place):
+        yield part
+        place += len(part)
 
 
 def _version(descriptor: int) -> bytes:

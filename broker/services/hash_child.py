@@ -77,8 +77,11 @@ def main(name: str, nice: str, parent: str, *descriptors: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
-        with open("/proc/self/comm", "w") as title:  # noqa: PTH123 - pathlib is a lot of memory for one line
-            title.write("broker hashing")
+        try:
+            with open("/proc/self/comm", "w") as title:  # noqa: PTH123 - pathlib is a lot of memory for one line
+                title.write("broker hashing")
+        except OSError:  # it goes by another name then
+            pass
     engine = by_name(name)
     os.nice(int(nice))  # after the start, which may be in somebody's way
     for descriptor in descriptors:
@@ -89,9 +92,12 @@ def main(name: str, nice: str, parent: str, *descriptors: str) -> None:
             alive = os.pidfd_open(int(parent))
         except ProcessLookupError:
             os._exit(0)
-        if os.getppid() == int(parent):
-            select.select([alive], [], [])
-        os._exit(0)
+        except OSError:  # not here: the sockets tell, too
+            alive = -1
+        if alive >= 0:
+            if os.getppid() == int(parent):
+                select.select([alive], [], [])
+            os._exit(0)
     while True:
         signal.pause()
 

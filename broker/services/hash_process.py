@@ -11,10 +11,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 
 from broker.core.errors import Busy
 from broker.services import hash_child
+
+PAUSE_SECONDS = 0.5
+"""Before a third start in a row without an answer, and before later ones: to start what cannot live costs."""
 
 
 class HashFailed(RuntimeError):
@@ -35,6 +39,9 @@ class HashProcess:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._free: list[socket.socket] = []
+        self._failures = 0
+        """Starts since the last answer."""
+        self._not_before = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -67,6 +74,7 @@ class HashProcess:
             lane.close()
             raise
         with self._lock:
+            self._failures = 0
             if self._child is child:
                 self._free.append(lane)
             else:
@@ -88,12 +96,18 @@ class HashProcess:
 
     def _start(self) -> None:
         self._end()
-        pairs = [socket.socketpair() for _ in range(self._lanes)]
-        theirs = [str(their.fileno()) for _, their in pairs]
+        now = time.monotonic()
+        if now < self._not_before:
+            raise Busy("the hashing process fails to start")
+        self._failures += 1
+        self._not_before = now + PAUSE_SECONDS if self._failures > 1 else 0.0
+        pairs: list[tuple[socket.socket, socket.socket]] = []
         here = os.pathsep.join(path for path in sys.path if path)
         environment = {name: value for name, value in os.environ.items() if name.startswith(("LD_", "DYLD_"))}
         command = [sys.executable, "-S", "-P", "-m", hash_child.__name__, self.name, str(self._nice), str(os.getpid())]
         try:
+            pairs += [socket.socketpair() for _ in range(self._lanes)]
+            theirs = [str(their.fileno()) for _, their in pairs]
             # In our session: a priority counts among those of a session (sched(7), autogroup).
             self._child = subprocess.Popen(
                 [*command, *theirs], env={**environment, "PYTHONPATH": here}, stdin=subprocess.DEVNULL,

@@ -33,6 +33,8 @@ from broker.serving.turnstile import WINDOW, Turnstile
 
 THREADS = 80
 """More than can wait for a password hash at once (services/hashing), so that a flood of logins leaves some free."""
+FORM_SECONDS = 8.0
+"""How long a form may stand before the turnstile."""
 WAITING = 512
 """Requests that may wait for a thread; whoever comes then is told to come back."""
 CONNECTIONS = 4096
@@ -53,8 +55,9 @@ _FULL = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 REFUSED = "homerealm.refused"
 """An app puts this key into the environ of a request whose attempt it refused: the answer waits (held.py)."""
 WsgiApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
-Quick = Callable[[str, str], bool]
-"""Method and path to whether such a request needs nothing but the key-value store and reads of the database."""
+Choice = Callable[[str, str], bool]
+"""By method and path. `quick`: needs nothing but the key-value store and reads of the database. `guessed`: a form that
+strangers may send as often as they like; those come in through the turnstile."""
 
 log = logging.getLogger("homerealm.gateway")
 
@@ -66,19 +69,21 @@ class Gateway:
         self,
         app: WsgiApp,
         *,
-        quick: Quick = lambda _method, _path: False,
+        quick: Choice = lambda _method, _path: False,
+        guessed: Choice = lambda _method, _path: False,
         threads: int = THREADS,
         body_seconds: float = BODY_SECONDS,
         held: Held | None = None,
     ) -> None:
         self._app = app
         self._quick = quick
+        self._guessed = guessed
         self._threads = threads
         self._body_seconds = body_seconds
         self._selector = selectors.DefaultSelector()
         self._connections: dict[Connection, None] = {}
         self._jobs: SimpleQueue[tuple[Connection, Request, bool, bool]] = SimpleQueue()
-        self._forms: deque[tuple[Connection, Request]] = deque()
+        self._forms: deque[tuple[float, Connection, Request]] = deque()
         self._done: SimpleQueue[Answer] = SimpleQueue()
         self._held = held or Held()
         self._started = 0
@@ -181,7 +186,7 @@ class Gateway:
         self._deliver(me)
         if self._leader is not me:
             return
-        self._let_in()
+        self._let_in(me)
         if somebody:  # last: nobody gives way whose request is there already
             self._accept()
         self._sweep()
@@ -208,13 +213,14 @@ class Gateway:
             return
         request = connection.requests.popleft()
         connection.busy = True
-        quick = self._quick(request.environ["REQUEST_METHOD"], request.environ["PATH_INFO"])
+        what = request.environ["REQUEST_METHOD"], request.environ["PATH_INFO"]
+        quick = self._quick(*what)
         if quick and self._pace.inline:
             self._answer_here(me, connection, request)
-        elif quick or request.environ["REQUEST_METHOD"] != "POST":
+        elif quick or not self._guessed(*what):
             self._hand_over(connection, request, quick=quick)
         elif len(self._forms) < WAITING:
-            self._forms.append((connection, request))
+            self._forms.append((time.monotonic(), connection, request))
         else:
             self._too_busy(connection)
 
@@ -239,12 +245,22 @@ class Gateway:
 
     # --- Threads ---------------------------------------------------------------------------------------------------
 
-    def _let_in(self) -> None:
-        """Forms, as far as the turnstile goes; at the end all of them, since their threads have to end as well."""
-        while self._forms and (self._stopping or self._turnstile.enter()):
-            connection, request = self._forms.popleft()
-            if not connection.closed:
-                self._hand_over(connection, request, form=True)
+    def _let_in(self, me: object) -> None:
+        """Forms, as far as the turnstile goes; at the end all of them, since their threads have to end as well.
+        Whoever sent one too long ago has gone, or sends it again: carried out now, it would be a second time."""
+        while self._forms and (self._late_form() or self._stopping or self._turnstile.enter()):
+            late = self._late_form()
+            _, connection, request = self._forms.popleft()
+            try:
+                if late:
+                    self._too_busy(connection)
+                elif not connection.closed:
+                    self._hand_over(connection, request, form=True)
+            except Exception:
+                self._drop(me, connection)
+
+    def _late_form(self) -> bool:
+        return time.monotonic() - self._forms[0][0] > FORM_SECONDS
 
     def _too_busy(self, connection: Connection) -> None:
         busy = http1.plain(503, "Too busy; please try again in a moment.", ("Retry-After", "2"))

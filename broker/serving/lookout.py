@@ -132,10 +132,14 @@ class Lookout(ThreadingHTTPServer):
         self.registry.register(Numbers(folder))
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Answers)
+        self._loopback = ipaddress.ip_address(str(self.server_address[0]).partition("%")[0]).is_loopback
 
     def is_called(self, host: str) -> bool:
         """Whether a Host header can be ours. A page of a stranger reaches us in an operator's browser by a name of
-        its own that leads to a loopback address (DNS rebinding); no such name is an address, or without a dot."""
+        its own that leads to a loopback address (DNS rebinding); no such name is an address, or without a dot. On
+        other addresses we have names that we do not know: who may come there is the network's business."""
+        if not self._loopback:
+            return True
         name = host.lower()
         name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0].removesuffix(".")
         if "." not in name and ":" not in name:

@@ -54,14 +54,18 @@ class Turnstile:
         """Whether one may come in now."""
         if self._left <= 0 and self._refused > MANY:
             return False
-        self._left -= self._cost
+        self._owe(self._cost)
         return True
 
     def done(self, spent: float, *, form: bool, refused: bool) -> None:
         """A thread has answered something; it took so many seconds of processor time, which were no rest."""
         if form:
             self._refused += (refused - self._refused) / LATEST
-            self._left -= spent - self._cost
+            self._owe(spent - self._cost)
             self._cost += (spent - self._cost) / 16
         else:
             self._rested -= spent
+
+    def _owe(self, seconds: float) -> None:
+        """Never more than a moment's: what came in while it was open need not be paid back when it closes."""
+        self._left = max(self._left - seconds, -AT_ONCE)

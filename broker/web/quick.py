@@ -16,6 +16,14 @@ _PLACES = {
 }  # fmt: skip
 """By the last part of the path: tenants lie below `/t/<tenant>`, or at the root of a host of their own."""
 
+_GUESSED = ("/login", "/login/password", "/forgot", "/signup")
+"""Forms for strangers, in which passwords are guessed and mails are asked for."""
+
+
+def guessed(method: str, path: str) -> bool:
+    """Whether somebody may send it in masses: not what an app sends, and nothing of who is signed in."""
+    return method == "POST" and path.endswith(_GUESSED)
+
 
 def quick(method: str, path: str) -> bool:
     """Whether to answer it at once."""

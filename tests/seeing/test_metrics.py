@@ -197,6 +197,11 @@ def test_a_page_of_a_stranger_cannot_read_the_numbers_by_a_name_of_its_own(
         assert (b"homerealm" not in said and b"reasons" not in said) is (status == 421)
 
 
+def test_on_an_address_of_the_network_it_answers_to_the_names_that_others_give_it(tmp_path: Path) -> None:
+    with Lookout("0.0.0.0", 0, tmp_path) as server:
+        assert server.is_called("homerealm.identity.svc:9464")
+
+
 def test_a_gauge_of_the_dead_is_forgotten(tmp_path: Path) -> None:
     in_a_child(lambda: Tally(tmp_path, "web").level("hash_callers", 9))
     assert total(tmp_path) == ({}, {})

@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from broker.core.errors import Busy
+from broker.services import hash_process
 from broker.services.argon2id import Sodium
 from broker.services.hash_process import HashFailed, HashProcess
 from broker.services.hashing import Argon2Hasher
@@ -154,6 +155,18 @@ def test_where_it_cannot_be_started_the_answer_is_busy(hasher: Argon2Hasher, mon
         hasher.hash("x")
     monkeypatch.undo()
     assert hasher.verify("x", hasher.hash("x"))
+
+
+def test_what_cannot_live_is_not_started_again_for_every_caller(
+    hasher: Argon2Hasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hash_process, "PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with capture_logs() as said:
+        for _ in range(5):
+            with pytest.raises(Busy):
+                hasher.hash("x")
+    assert [one["event"] for one in said] == ["hashing.ended"] * 2
 
 
 def test_closing_ends_it_and_using_it_starts_it_again(hasher: Argon2Hasher) -> None:

@@ -73,3 +73,34 @@ def test_a_process_that_inherited_nothing_keeps_nothing(monkeypatch: pytest.Monk
     monkeypatch.setenv(LAST_GOOD, said)
     last_good.keep("one", Secret("one"))
     assert last_good.kept() is None
+
+
+def test_those_who_read_at_the_same_time_read_all_of_it(descriptor: int) -> None:
+    """They share one open file, and one position in it: several that died together start together."""
+    last_good.keep("one", Secret("x" * 300_000))
+    children = []
+    for _ in range(4):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if all(last_good.kept() is not None for _ in range(300)) else 1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+
+
+def test_what_nobody_can_write_down_is_not_kept(descriptor: int) -> None:
+    """Settings of somebody's own connection may hold anything. Another release before it is no substitute."""
+    last_good.keep("one", Secret("fine"))
+    last_good.keep("two", lambda: None)
+    assert last_good.kept() is None
+    last_good.keep("three", Secret("fine again"))
+    assert last_good.kept() == Secret("fine again")
+
+
+def test_where_there_can_be_no_such_file_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> int:
+        raise PermissionError("by a filter of system calls")
+
+    monkeypatch.setattr(os, "memfd_create", forbidden)
+    environment: dict[str, str] = {}
+    last_good.make(environment)
+    assert environment == {}

@@ -84,3 +84,13 @@ def test_somebody_who_is_told_to_wait_now_and_then_makes_no_flood() -> None:
         leader.answered(1, refused=True)
         leader.answered(9, refused=False)
         assert leader.turnstile.enter()
+
+
+def test_what_came_in_while_it_was_open_is_not_paid_back_when_it_closes() -> None:
+    leader = Leader()
+    leader.answered(10 * LATEST, refused=False)
+    for _ in range(100_000):  # a long and busy morning
+        assert leader.turnstile.enter()
+        leader.answered(1, refused=False)
+    leader.answered(LATEST, refused=True)
+    assert leader.windows(int(1 / WINDOW), rest=0.0) > 0
