@@ -86,6 +86,7 @@ READS: dict[str, Callable[[UnitOfWork], object]] = {
     "users.hash_of": lambda work: work.users.hash_of(ADA),
     "users.identities": lambda work: work.users.identities(ADA),
     "users.each": lambda work: list(work.users.each(LIVE)),
+    "users.only_by": lambda work: work.users.only_by(LIVE, [USERS], [], 9),
     "tickets.look": lambda work: work.tickets.look("secret"),
     "tickets.latest": lambda work: work.tickets.latest(ADA, Purpose.RESET),
     "outbox.recent": lambda work: work.outbox.recent("acme", "reset", "k", START),
