@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, delete, func, insert, select, union, update
+from sqlalchemy import ColumnElement, Row, bindparam, delete, false, func, insert, or_, select, union, update
 from sqlalchemy.exc import IntegrityError
 
 from broker.core.errors import IdentifierTaken, InvalidIdentifier
@@ -189,7 +189,7 @@ class SqlUsers:
             return union(
                 *(
                     select(table.c.user_id).where(
-                        table.c.directory == directory, table.c.connection.in_(list(connections))
+                        table.c.directory == directory, or_(false(), *(table.c.connection == id for id in connections))
                     )
                     for table in (identifiers, identities)
                 )
