@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.engines import PAIRS, Pair
 from tests.servers import Homerealm, homerealm
@@ -28,6 +29,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = wanted
+
+
+@pytest.fixture(autouse=True)
+def events_go_where_the_next_test_expects_them() -> Iterator[None]:
+    """`capture_logs` leaves structlog configured, and events then go to it instead of to `logging`."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

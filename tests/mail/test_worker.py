@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sqlite3
 import threading
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+from sqlalchemy import text
 
 from broker.background.schedule import GIVE_UP, Worker, delay, permitted
 from broker.core.errors import Unavailable
@@ -292,14 +291,14 @@ def test_a_worker_rests_while_the_tables_are_not_those_of_its_release(house: Hou
     house.database.ping()
 
     def tables_are(revision: str, unfit: int) -> None:
-        with closing(sqlite3.connect(f"{house.folder}/db.sqlite")) as file, file:
-            file.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+        with house.database._engines.writer.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
         wait_until(lambda: total(tmp_path / "metrics")[0].get(("schema_unfit",)) == unfit, "the worker has looked")
 
     stop = threading.Event()
-    with closing(sqlite3.connect(f"{house.folder}/db.sqlite")) as file, file:
-        file.execute("UPDATE alembic_version SET version_num = '7777'")
-        file.execute("DELETE FROM meta WHERE name = ?", (WORKS_WITH,))
+    with house.database._engines.writer.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '7777'"))
+        connection.execute(text("DELETE FROM meta WHERE name = :name"), {"name": WORKS_WITH})
     loop = threading.Thread(target=house.worker.run, args=(stop,))
     loop.start()
     tables_are("7777", unfit=1)
