@@ -248,9 +248,12 @@ class Gateway:
     def _let_in(self, me: object) -> None:
         """Forms, as far as the turnstile goes; at the end all of them, since their threads have to end as well.
         Whoever sent one too long ago has gone, or sends it again: carried out now, it would be a second time."""
-        while self._forms and (self._late_form() or self._stopping or self._turnstile.enter()):
-            late = self._late_form()
-            _, connection, request = self._forms.popleft()
+        while self._forms:
+            since, connection, request = self._forms[0]
+            late = time.monotonic() - since > FORM_SECONDS
+            if not (late or self._stopping or self._turnstile.enter()):
+                return
+            self._forms.popleft()
             try:
                 if late:
                     self._too_busy(connection)
@@ -258,9 +261,6 @@ class Gateway:
                     self._hand_over(connection, request, form=True)
             except Exception:
                 self._drop(me, connection)
-
-    def _late_form(self) -> bool:
-        return time.monotonic() - self._forms[0][0] > FORM_SECONDS
 
     def _too_busy(self, connection: Connection) -> None:
         busy = http1.plain(503, "Too busy; please try again in a moment.", ("Retry-After", "2"))
