@@ -58,12 +58,15 @@ def outage(store: str) -> Callable[[Fleet], bool]:
     return said
 
 
-@contextlib.contextmanager
-def _web(fleet: Fleet) -> Iterator[None]:
-    victims = fleet.replicas[0].parts("broker.wsgi")
-    kill_nine(victims)
-    assert gone(victims)
-    yield
+def kills(part: str) -> Callable[[Fleet], contextlib.AbstractContextManager[None]]:
+    @contextlib.contextmanager
+    def strike(fleet: Fleet) -> Iterator[None]:
+        victims = fleet.replicas[0].parts(part)
+        kill_nine(victims)
+        assert gone(victims)
+        yield
+
+    return strike
 
 
 @contextlib.contextmanager
@@ -199,8 +202,8 @@ def _disk(fleet: Fleet) -> Iterator[None]:
 
 
 WEB = Fault(
-    "a web process is killed", "`kill -9` of the only web process of one of two replicas", NOTHING, _web,
-    lambda fleet: ended(fleet, "web process"), "`process.ended`",
+    "a web process is killed", "`kill -9` of the only web process of one of two replicas", NOTHING,
+    kills("broker.wsgi"), lambda fleet: ended(fleet, "web process"), "`process.ended`",
 )  # fmt: skip
 WORKER = Fault(
     "the background worker is killed", "`kill -9` of the worker that has the turn", "nothing", _worker,
@@ -263,14 +266,6 @@ def step(seconds: int) -> Callable[[Fleet], contextlib.AbstractContextManager[No
     return strike
 
 
-@contextlib.contextmanager
-def _store(fleet: Fleet) -> Iterator[None]:
-    victims = fleet.replicas[0].parts("valkey-server")
-    kill_nine(victims)
-    assert gone(victims)
-    yield
-
-
 def comes_back_from_upstream(fleet: Fleet) -> bool:
     """Somebody of the other house comes back with a code; whether they are told that it does not work now."""
     visitor = Visitor(fleet.origin, connect=fleet.connect)
@@ -281,8 +276,8 @@ def comes_back_from_upstream(fleet: Fleet) -> bool:
 
 
 STORE = Fault(
-    "the embedded store is killed", "`kill -9` of the Valkey of a single node", "nothing that was answered", _store,
-    outage("key_value"), "`store.unavailable`, `store.back`",
+    "the embedded store is killed", "`kill -9` of the Valkey of a single node", "nothing that was answered",
+    kills("valkey-server"), outage("key_value"), "`store.unavailable`, `store.back`",
 )  # fmt: skip
 MAIL = Fault(
     "the mail server freezes", "SIGSTOP until a delivery was given up for now, then SIGCONT",

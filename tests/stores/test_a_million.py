@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +12,7 @@ from sqlalchemy import Connection, text
 from broker.core.ports import UnitOfWork
 from broker.stores.sql import SqlDatabase
 from broker.stores.sql.tables import users
-from broker.testing.clock import START, FixedClock
-from broker.testing.records import BOTH, HASH, LIVE, USERS, a_user
-from tests.sql_engines import ENGINES, opened, ready_database
+from broker.testing.records import LIVE, USERS
 from tests.stores.test_queries import HOT, WRITTEN, statements
 
 pytestmark = pytest.mark.deep
@@ -55,15 +52,6 @@ def fill(connection: Connection, first: int, last: int, epoch: int) -> None:
     )
     for kind in ("username", "email"):
         connection.execute(text(_NAMES.format(kind=kind)), {"epoch": epoch})
-
-
-@pytest.fixture(params=ENGINES)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlDatabase]:
-    database = opened(ready_database(request.param, tmp_path), FixedClock())
-    with database.writing() as work:
-        work.users.add(a_user(START), hash=HASH, kinds=BOTH)
-    yield database
-    database.close()
 
 
 def cost(database: SqlDatabase, question: Question) -> int:

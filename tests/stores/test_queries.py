@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +14,8 @@ from broker.core.ports import UnitOfWork
 from broker.core.ticket import Purpose
 from broker.core.values import ClientId, ConnectionId, UserId
 from broker.stores.sql import SqlDatabase
-from broker.testing.clock import START, FixedClock
-from broker.testing.records import BOTH, HASH, LIVE, USERS, a_job, a_user
-from tests.sql_engines import ENGINES, opened, ready_database
+from broker.testing.clock import START
+from broker.testing.records import LIVE, USERS, a_job
 
 ADA = UserId("user-ada")
 
@@ -47,15 +45,6 @@ WRITTEN: dict[str, Callable[[UnitOfWork], object]] = {
     "delete": lambda work: work.users.delete(ADA),
     "void": lambda work: work.tickets.void(ADA, START),
 }
-
-
-@pytest.fixture(params=ENGINES)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlDatabase]:
-    database = opened(ready_database(request.param, tmp_path), FixedClock())
-    with database.writing() as work:
-        work.users.add(a_user(START), hash=HASH, kinds=BOTH)
-    yield database
-    database.close()
 
 
 @contextmanager
