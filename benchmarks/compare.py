@@ -27,7 +27,11 @@ FLOW = Path(__file__).with_name("flow.py")
 def measure(target: Path, mode: str, seconds: float, options: argparse.Namespace) -> dict:
     """One run of the driver; a run that could not begin is `{"failure": why}`."""
     described = json.loads(target.read_text())
-    proctree.pin(described.get("measure") or [described["pid"]], options.server_core)
+    roots = described.get("measure") or [described["pid"]]
+    if getattr(options, "each", None):
+        proctree.spread(roots, options.each)
+    else:
+        proctree.pin(roots, options.server_core)
     command = [
         sys.executable,
         FLOW,

@@ -38,6 +38,14 @@ def pin(roots: list[int], core: int) -> None:
             os.sched_setaffinity(int(task), cores)
 
 
+def spread(roots: list[int], name: str) -> None:
+    """Give each process of that name, with its children, a core of its own, in turn; the rest may use all."""
+    pin(roots, -1)
+    each = [pid for pid in tree(roots) if _stat(pid)[0].startswith(name)]
+    for number, pid in enumerate(each):
+        pin([pid], number % (os.cpu_count() or 1))
+
+
 def cpu(roots: list[int]) -> dict[int, float]:
     """CPU seconds used so far, by process."""
     used = {}

@@ -101,9 +101,9 @@ def tenants_rows() -> list[str]:
 def crew_part(targets: Targets, options: argparse.Namespace) -> tuple[list[str], Runs]:
     """Two workers, and two replicas, against one.
 
-    The driver needs a part of the second core, so the rate on both cores is shown and not judged. What is judged is
-    capacity: twice the CPU of an operation with one, by that with two while both cores are busy with them. Whatever
-    the two wait for each other is in it only as far as it burns CPU; `server busy` tells whether anything idled.
+    Each web process has a core, and the driver and the stores take their part of it: of one core with one, of both
+    with two. What is judged is capacity: twice the CPU of an operation with one, by that with two. Whatever the two wait
+    for each other is in the rate, and in `server busy`, the cores that all processes of the server used.
     """
     one, two = "one worker", "two workers"
     targets.start(one, "homerealm.py", "--hash", "off")
@@ -135,14 +135,14 @@ def crew_part(targets: Targets, options: argparse.Namespace) -> tuple[list[str],
 def against(
     targets: Targets, mode: str, single: str, double: str, options: argparse.Namespace
 ) -> dict[str, list[dict]]:
-    """One of them on a core of its own, two of them on all cores, in turn."""
+    """One of them and the driver on one core, two of them and the driver on two, in turn."""
     found: dict[str, list[dict]] = {single: [], double: []}
     for number in range(options.rounds + 1):
         for name, core, people in ((single, options.server_core, 16), (double, -1, 32)):
-            driver = options.driver_core if core >= 0 else -1
             settings = argparse.Namespace(
-                **{**vars(options), "mixed": False, "server_core": core, "driver_core": driver, "concurrency": people}
+                **{**vars(options), "mixed": False, "server_core": core, "driver_core": core, "concurrency": people}
             )
+            settings.each = "broker.wsgi" if name == double else None
             run = compare.measure(targets.files[name], mode, options.seconds, settings)
             log(
                 f"{mode}, round {number}, {name}: {run.get('failure') or run['ops_per_s']} {run.get('error_samples') or ''}"

@@ -53,7 +53,7 @@ from broker.flows.sign_in import SignIn
 from broker.flows.sign_out import SignOut
 from broker.oidc.provider import Provider
 from broker.oidc.signing import Signing
-from broker.processes.environment import CONFIG, HASHING_APART, KEY_VALUE_URL, METRICS, NO_UPGRADE, ROLE
+from broker.processes.environment import CONFIG, HASHING_LANES, KEY_VALUE_URL, METRICS, NO_UPGRADE, ROLE
 from broker.services import event_log
 from broker.tracing import open_traces, traced
 
@@ -396,7 +396,7 @@ def open_engines(settings: Settings, *, environ: Mapping[str, str] = os.environ,
     spans = spans or _traces(environ, ours)
     fetcher = fetcher or ours.enter_context(closing(HttpFetcher(settings.egress)))
     if hasher is None:
-        hasher = ours.enter_context(closing(Argon2Hasher(apart=bool(environ.get(HASHING_APART)))))
+        hasher = ours.enter_context(closing(Argon2Hasher(lanes := int(environ.get(HASHING_LANES, 0)), apart=lanes > 0)))
     stories = KvStories(kv, clock, meter=meter)
 
     def close() -> None:

@@ -20,7 +20,7 @@ from broker.processes import lean  # noqa: F401 - the first of all
 
 # isort: split
 from broker.core.errors import BrokerError
-from broker.processes.environment import CONFIG, HASHING_APART
+from broker.processes.environment import CONFIG
 from broker.services import event_log
 from broker.serving.gateway import CONNECTIONS, Gateway, WsgiApp
 
@@ -100,7 +100,6 @@ def say_if_lost(parent: int, process: str) -> None:
 def main(descriptor: int) -> None:
     """A web process of `homerealm serve`."""
     event_log.configure()
-    os.environ[HASHING_APART] = "yes"
     from broker.web.quick import guessed, quick
 
     try:

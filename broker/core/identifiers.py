@@ -16,9 +16,9 @@ MAX_EMAIL = 254
 """Characters; RFC 5321 4.5.3.1.3 less the angle brackets."""
 MAX_USERNAME = 128
 
-_LOCAL = re.compile(
-    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+)*"
-)
+_ATEXT = r'[^\x00-\x20\x7f()<>\[\]:;@\\,."]+'
+"""What is neither a control, a space nor special (RFC 5322 3.2.3), and all beyond ASCII (RFC 6531 3.3)."""
+_LOCAL = re.compile(rf"{_ATEXT}(\.{_ATEXT})*")
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"

@@ -16,6 +16,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+if sys.platform == "linux":
+    import ctypes
+
 if TYPE_CHECKING:
     import threading
 
@@ -31,8 +34,6 @@ def tethered(command: Sequence[str]) -> list[str]:
 def tie(parent: int, name: str = "") -> bool:
     """Ask for SIGTERM when `parent` ends; False when it has ended already. `name` is what `ps` and `top` show."""
     if sys.platform == "linux":
-        import ctypes
-
         prctl = ctypes.CDLL(None, use_errno=True).prctl
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if name:

@@ -1,105 +1,84 @@
-"""A short queue before few threads: who may wait for a hash, and who goes first (SECURITY 13, 18)."""
+"""A short queue before few hashes at a time: who may wait, and who goes first (SECURITY 13, 18)."""
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
-from queue import SimpleQueue
-from typing import Any, TypeVar, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from broker.core.errors import Busy
 
-T = TypeVar("T")
-
-
-class _Job:
-    __slots__ = ("done", "error", "result", "whose", "work")
-
-    def __init__(self, work: Callable[[], Any], whose: tuple[str, bool]) -> None:
-        self.work = work
-        self.whose = whose
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.done = threading.Lock()  # held until there is a result: half the price of a Future
-        self.done.acquire()
-
 
 class HashQueue:
-    """`threads` at `nice` below the process, and at most `room` callers that wait for them.
+    """`places` callers hash at a time, and at most `room` wait for that, each in the own thread.
 
     One asker has at most a quarter of the room, so that one address cannot fill it; and the last quarter is for those
-    who go first. Threads do not survive a fork: `process` says whose they are.
+    who go first.
     """
 
-    def __init__(self, threads: int, room: int, nice: int) -> None:
-        self.process = os.getpid()
-        self._limit = threads + room
-        self._share = threads + max(room // 4, 1)
+    def __init__(self, places: int, room: int) -> None:
+        self._places = places
+        self._limit = places + room
+        self._share = places + max(room // 4, 1)
         self._reserved = room // 4
-        self._nice = nice
         self._lock = threading.Lock()
+        self._empty = threading.Condition(self._lock)
         self._present: Counter[tuple[str, bool]] = Counter()
         self._inside = 0
-        self._jobs: tuple[deque[_Job], deque[_Job]] = deque(), deque()
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._first: deque[threading.Lock] = deque()
+        self._others: deque[threading.Lock] = deque()
         self._closed = False
-        self._threads = [threading.Thread(target=self._work, name=f"hashing-{n}", daemon=True) for n in range(threads)]
-        for thread in self._threads:
-            thread.start()
 
     @property
     def waiting(self) -> int:
-        return len(self._jobs[0]) + len(self._jobs[1])
+        return len(self._first) + len(self._others)
 
-    def run(self, work: Callable[[], T], asker: str = "", *, first: bool = False) -> T:
-        """What `work` returns or raises, done by one of the threads. Raises `Busy` at once when there is no room."""
-        job = _Job(work, (asker, first))
+    @contextmanager
+    def turn(self, asker: str = "", *, first: bool = False) -> Iterator[None]:
+        """A place, as soon as there is one. Raises `Busy` at once when there is no room to wait for it."""
+        whose = (asker, first)
+        turn = self._enter(whose)
+        if turn is not None:
+            turn.acquire()
+        try:
+            yield
+        finally:
+            self._leave(whose)
+
+    def close(self) -> None:
+        """Nobody else comes in. Waits for those who are."""
+        with self._lock:
+            self._closed = True
+            self._empty.wait_for(lambda: not self._inside)
+
+    def _enter(self, whose: tuple[str, bool]) -> threading.Lock | None:
+        """What to wait for, if anything."""
+        asker, first = whose
         with self._lock:
             if self._closed:
                 raise Busy("password hashing is stopping")
             if self._inside >= self._limit - (0 if first else self._reserved):
                 raise Busy("the queue for password hashing is full")
-            if asker and self._present[job.whose] >= self._share:
+            if asker and self._present[whose] >= self._share:
                 raise Busy("one address has its share of the queue for password hashing")
             self._inside += 1
-            self._present[job.whose] += 1
-            self._jobs[0 if first else 1].append(job)
-        self._wake.put(None)
-        job.done.acquire()
-        if job.error is not None:
-            raise job.error
-        return cast(T, job.result)
+            self._present[whose] += 1
+            if self._inside <= self._places:
+                return None
+            turn = threading.Lock()  # a third of the price of an Event
+            turn.acquire()
+            (self._first if first else self._others).append(turn)
+            return turn
 
-    def close(self) -> None:
-        """Waits for what is queued."""
+    def _leave(self, whose: tuple[str, bool]) -> None:
+        """The next one has the place."""
         with self._lock:
-            self._closed = True
-        for _ in self._threads:
-            self._wake.put(None)
-        for thread in self._threads:
-            thread.join()
-
-    def _work(self) -> None:
-        if sys.platform == "linux":  # elsewhere a priority belongs to the whole process
-            thread = threading.get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + self._nice)
-        while True:
-            self._wake.get()
-            with self._lock:
-                jobs = self._jobs[0] or self._jobs[1]
-                if not jobs:
-                    return  # woken to end
-                job = jobs.popleft()
-            try:
-                job.result = job.work()
-            except BaseException as error:  # the caller's, who raises it
-                job.error = error
-            with self._lock:
-                self._inside -= 1
-                self._present[job.whose] -= 1
-                if not self._present[job.whose]:
-                    del self._present[job.whose]
-            job.done.release()
+            self._inside -= 1
+            self._present[whose] -= 1
+            if not self._present[whose]:
+                del self._present[whose]
+            if turns := self._first or self._others:
+                turns.popleft().release()
+            elif not self._inside:
+                self._empty.notify_all()

@@ -1,6 +1,6 @@
-"""Argon2id in a bounded pool of low priority (SECURITY 13, 18; RFC 9106).
+"""Argon2id, a few at a time and at a low priority (SECURITY 13, 18; RFC 9106).
 
-Token traffic and pages keep their pace under a flood of logins because hashing runs on few threads at a lower
+Token traffic and pages keep their pace under a flood of logins because hashing runs apart from them at a lower
 priority, and because whoever finds the queue full is told to come back instead of waiting.
 """
 
@@ -24,6 +24,7 @@ from broker.services.hash_queue import HashQueue
 if TYPE_CHECKING:
     from broker.services.argon2id import Engine
     from broker.services.hash_process import HashProcess
+    from broker.services.hash_threads import HashThreads
 
 MEMORY_KIB = 19456
 TIME_COST = 2
@@ -79,14 +80,14 @@ def read_parameters(stored: str) -> Parameters | None:
 class Argon2Hasher:
     """Implements `broker.core.ports.Hasher`.
 
-    `workers` hashes at a time, one for each usable core unless said otherwise, at `nice` below the process; at most
+    `workers` hashes at a time (0: one for each usable core), at `nice` below the process; at most
     `queue` callers wait for that. `apart`: in a process of its own; else on threads of this one, which costs no memory
     and is good enough where nobody else is in a hurry. Tests take `memory_kib=8, time_cost=1`.
     """
 
     def __init__(
         self,
-        workers: int | None = None,
+        workers: int = 0,
         queue: int = 64,
         nice: int | None = None,
         memory_kib: int = MEMORY_KIB,
@@ -101,9 +102,8 @@ class Argon2Hasher:
         self._dummy = dummy(memory_kib, time_cost)
         self._engine = engine
         self._apart = apart
-        self._process: HashProcess | None = None
         self._starting = threading.Lock()
-        self._pool: HashQueue | None = None
+        self._pool: _Pool | None = None
         self._whose = threading.local()
 
     @property
@@ -173,9 +173,9 @@ class Argon2Hasher:
 
     @property
     def waiting(self) -> int:
-        """How many wait for a thread."""
+        """How many wait for a place."""
         pool = self._pool
-        return pool.waiting if pool is not None else 0
+        return pool.queue.waiting if pool is not None else 0
 
     @property
     def strained(self) -> bool:
@@ -186,30 +186,41 @@ class Argon2Hasher:
         """Waits for what is queued. The pool starts again when it is used again."""
         with self._starting:
             pool, self._pool = self._pool, None
-            process, self._process = self._process, None
         if pool is not None:
-            pool.close()
-        if process is not None:
-            process.close()
+            pool.queue.close()
+            pool.engine.close()
 
     def _run(self, work: Callable[[Engine], T]) -> T:
-        pool, engine, whose = *self._started(), self._whose
-        return pool.run(lambda: work(engine), getattr(whose, "asker", ""), first=getattr(whose, "first", False))
+        pool, whose = self._started(), self._whose
+        with pool.queue.turn(getattr(whose, "asker", ""), first=getattr(whose, "first", False)):
+            return work(pool.engine)
 
-    def _started(self) -> tuple[HashQueue, Engine]:
-        pool, process = self._pool, self._process
+    def _started(self) -> _Pool:
+        pool = self._pool
         if pool is None or pool.process != os.getpid():
             with self._starting:
-                pool, process = self._pool, self._process
+                pool = self._pool
                 if pool is None or pool.process != os.getpid():
-                    self._process = process = self._new_process() if self._apart else None
-                    pool = self._pool = HashQueue(self._workers, self._queue, 0 if self._apart else self._nice)
-        return pool, process or self.engine
+                    pool = self._pool = _Pool(os.getpid(), HashQueue(self._workers, self._queue), self._new_engine())
+        return pool
 
-    def _new_process(self) -> HashProcess:
-        from broker.services.hash_process import HashProcess
+    def _new_engine(self) -> HashProcess | HashThreads:
+        if self._apart:
+            from broker.services.hash_process import HashProcess
 
-        return HashProcess(self.engine.name, self._workers, self._nice)
+            return HashProcess(self.engine.name, self._workers, self._nice)
+        from broker.services.hash_threads import HashThreads
+
+        return HashThreads(self.engine, self._workers, self._nice)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """Where one process hashes; a fork needs another."""
+
+    process: int
+    queue: HashQueue
+    engine: HashProcess | HashThreads
 
 
 def _raw(password: str) -> bytes | None:

@@ -160,15 +160,21 @@ def every_mail_is_in_a_hand(fleet: Fleet) -> bool:
     return any(kind == "mail" for kind, _ in rows) and all(until is not None for _, until in rows)
 
 
+def _talking(fleet: Fleet) -> list[int]:
+    """The workers that talk to the mail server."""
+    workers = [pid for replica in fleet.replicas for pid in replica.parts("broker worker")]
+    return [pid for pid in workers if talks_to(pid, urlsplit(fleet.transport).port or 0)]
+
+
 @contextlib.contextmanager
 def _in_its_hands(fleet: Fleet) -> Iterator[None]:
     """A worker that talks to a mail server; that one answers again when the worker is dead."""
     with frozen(fleet.others["mail"]):
         App(fleet).forget(HELD)
         wait_until(lambda: every_mail_is_in_a_hand(fleet), "every mail is in a worker's hands")
-        workers = [pid for replica in fleet.replicas for pid in replica.parts("broker worker")]
-        victims = [pid for pid in workers if talks_to(pid, urlsplit(fleet.transport).port or 0)]
-        assert victims
+        # A worker takes the job first and opens its connection then.
+        wait_until(lambda: bool(_talking(fleet)), "a worker talks to the mail server")
+        victims = _talking(fleet)
         kill_nine(victims)
         assert gone(victims)
     yield

@@ -35,10 +35,11 @@ def hasher() -> Iterator[Argon2Hasher]:
 
 
 def child_of(hasher: Argon2Hasher) -> int:
-    process = hasher._process
-    assert process is not None
-    assert process.pid is not None
-    return process.pid
+    pool = hasher._pool
+    assert pool is not None
+    assert isinstance(pool.engine, HashProcess)
+    assert pool.engine.pid is not None
+    return pool.engine.pid
 
 
 def memory(pid: int) -> int:
@@ -198,7 +199,7 @@ fork = os.fork() if sys.argv[1] == "forked" else 0
 if sys.argv[1] == "forked" and not fork:
     sys.stdin.read()
     os._exit(0)
-print(hasher._process.pid, flush=True)
+print(hasher._pool.engine.pid, flush=True)
 if sys.argv[1] == "hashing":
     hasher.verify("x", sys.argv[2])
 sys.stdin.read()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from broker.cli.serve import web_processes
+from broker.processes.environment import HASHING_LANES
 from tests.crash.visitor import Visitor, signs_in
 from tests.engines import Pair
 from tests.servers import Homerealm, homerealm
@@ -74,3 +77,13 @@ def test_a_killed_web_process_leaves_no_hashing_process(server: Homerealm) -> No
     assert gone({web: "", child: ""})
     assert answers_again(server.port)
     assert signs_in(server.origin, "acme", "ada", PASSWORD)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 256])
+def test_web_processes_share_the_cores_for_hashing(workers: int) -> None:
+    environment: dict[str, str] = {}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert len(web_processes(listener, workers, environment)) == workers
+    each, cores = int(environment[HASHING_LANES]), len(os.sched_getaffinity(0))
+    assert each * workers >= cores, "no core rests while somebody waits"
+    assert (each - 1) * workers < cores
