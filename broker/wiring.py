@@ -476,7 +476,7 @@ def _key_value(settings: Settings, environ: Mapping[str, str]) -> tuple[str, Cal
 
     # Nobody supervises us (the command line, a mounted Flask app): attach to the store of a running server, or
     # start one of our own for as long as we live.
-    server = EmbeddedValkey(Path(settings.root) / "var" / "valkey")
+    server = EmbeddedValkey(Path(settings.root) / "var" / "valkey", tell=event_log.logger("homerealm.store").warning)
     return server.start(), server.stop
 
 

@@ -14,6 +14,8 @@ import click
 from broker.cli import REFUSED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from broker.demo.preparation import Addresses
     from broker.processes.supervisor import Process
     from broker.stores.kv.embedded import EmbeddedValkey
@@ -46,7 +48,7 @@ def demo(reset: bool, folder: Path, port: int) -> None:
     try:
         processes = []
         for config, people in ((broker, sample.BROKER), (upstream, sample.UPSTREAM)):
-            environment, store = _store(config)
+            environment, store = _store(config, events.of_a_process)
             stores.append(store)
             sample.fill_once(config, people, environment)
             processes += _servers(config, environment, addresses, folder)
@@ -75,11 +77,11 @@ def _side_by_side(processes: list[Process]) -> list[Process]:
     return [*first, replace(processes[-1], ready=all_ready)]
 
 
-def _store(config: Path) -> tuple[dict[str, str], EmbeddedValkey]:
+def _store(config: Path, tell: Callable[..., None]) -> tuple[dict[str, str], EmbeddedValkey]:
     from broker.processes.environment import CONFIG, KEY_VALUE_URL
     from broker.stores.kv.embedded import EmbeddedValkey
 
-    store = EmbeddedValkey(config.parent / "var" / "valkey")
+    store = EmbeddedValkey(config.parent / "var" / "valkey", tell=tell)
     return {CONFIG: str(config), KEY_VALUE_URL: store.start()}, store
 
 

@@ -261,11 +261,11 @@ def store_process(folder: Path, address: int) -> Process:
     def begin() -> None:
         from broker.stores.kv.embedded import keep_one
 
-        keep_one(folder, address)
+        keep_one(folder, address, event_of_a_process)
 
     return Process(
         "the key-value store",
-        [sys.executable, "-m", "broker.stores.kv.embedded", str(folder)],
+        [sys.executable, "-m", "broker.cli.store", str(folder)],
         title="broker store",
         begin=begin,
         last=True,

@@ -118,7 +118,7 @@ class Supervisor:
                     return False
                 status = running.child.poll()
                 if status is not None:
-                    raise StartFailed(f"{process.name} ended while it started ({_status(status)})")
+                    raise StartFailed(f"{process.name} ended while it started ({how_ended(status)})")
                 if time.monotonic() > deadline:
                     raise StartFailed(f"{process.name} did not get ready in {START_SECONDS:.0f} s")
                 time.sleep(0.01)
@@ -199,7 +199,7 @@ class Supervisor:
                 self._tell(
                     "process.ended",
                     process=running.process.name,
-                    how=_status(child.returncode or 0),
+                    how=how_ended(child.returncode or 0),
                     after=round(lived, 1),
                     again_in=running.pause,
                 )
@@ -240,7 +240,8 @@ def _kill_group(child: Child) -> None:
         return
 
 
-def _status(status: int) -> str:
+def how_ended(status: int) -> str:
+    """In words, from what `Popen.returncode` says."""
     if status < 0:
         return signal.Signals(-status).name
     return f"exit status {status}"

