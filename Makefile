@@ -11,6 +11,8 @@ UV := $(shell command -v uv 2>/dev/null)
 INSTALL = $(if $(UV),uv pip install --quiet --compile-bytecode --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 ARGS ?=
 WORKERS ?= auto
+# A file is one process's, and they are begun in the order of tests/conftest.py.
+PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 QUICK := not browser and not peer and not packaging and not crash and not deep
 # 5 is pytest's word for "nothing was selected": right where ARGS narrowed, and only there.
 NONE_IS_FINE = $(if $(ARGS),5,0)
@@ -25,14 +27,14 @@ demo: $(VENV)/installed.run  ## the whole product on this machine, with sample u
 	@exec $(BIN)/homerealm demo $(ARGS)
 
 test: $(VENV)/installed.dev prerequisites tests/peers/node/node_modules/installed  ## every test, and those with stores again on PostgreSQL and Redis; installs what they need (ARGS="-k word" narrows)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not deep" $(ARGS)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not deep" --engines postgresql-redis $(ARGS) || [ $$? = $(NONE_IS_FINE) ]
+	$(PYTEST) -m "not deep" $(ARGS)
+	$(PYTEST) -m "not deep" --engines postgresql-redis $(ARGS) || [ $$? = $(NONE_IS_FINE) ]
 
 test-deep: $(VENV)/installed.dev prerequisites  ## the tests that take many minutes: soaks, a million users
 	$(BIN)/python -m pytest -q -m deep $(ARGS) || [ $$? = 5 ]
 
 check: static  ## style, types, floors, and the tests that take seconds
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "$(QUICK)" $(ARGS)
+	$(PYTEST) -m "$(QUICK)" $(ARGS)
 
 static: $(VENV)/installed.dev
 	$(BIN)/ruff check .

@@ -19,8 +19,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engines", choices=PAIRS, default=FIRST, help="what the tests that open stores stand on")
 
 
+LONG = ("crash", "browser", "peer", "packaging")
+"""Markers of files with few tests that take long."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The second pair is for what touches an engine."""
+    """The second pair is for what touches an engine. Long files come first: who begins one late ends alone."""
+    long = {item.path for item in items if any(item.get_closest_marker(name) for name in LONG)}
+    items.sort(key=lambda item: item.path not in long)
     second = config.getoption("--engines") != FIRST
     wanted, left = [], []
     for item in items:
