@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import gc
 import importlib
-import math
 import os
 import socket
 import sys
@@ -25,6 +24,7 @@ from broker.processes import last_good, lean  # noqa: F401 - lean is the first o
 from broker.cli import REFUSED, WRONG
 from broker.cli.options import config_option
 from broker.core.errors import BrokerError, ConfigurationError
+from broker.processes.cores import lanes_for_hashing, usable_cores
 from broker.processes.environment import (
     CONFIG,
     HASHING_LANES,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @config_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
-@click.option("--workers", type=click.IntRange(1, 256), help="Web processes; else one for each core.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Web processes; else one for each core that it may use.")
 @click.option("--no-worker", is_flag=True, help="Without the background worker: `homerealm worker` runs elsewhere.")
 @click.option("--no-upgrade", is_flag=True, help="Refuse tables that `homerealm db upgrade` did not bring up to date.")
 def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bool, no_upgrade: bool) -> None:
@@ -63,7 +63,7 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
     settings = _load(config)
     if settings is None:
         raise SystemExit(WRONG)
-    number = workers or len(os.sched_getaffinity(0))
+    number = workers or usable_cores()
     bell = tempfile.NamedTemporaryFile(prefix="homerealm-reload-")  # noqa: SIM115 - goes with this process
     supervisor = Supervisor(event_of_a_process, before_reload=lambda: _ring(bell.name))
     supervisor.install_signals()
@@ -201,8 +201,7 @@ def work(config: Path) -> None:
 def web_processes(listener: socket.socket, number: int, environment: dict[str, str]) -> list[Process]:
     """The web processes for a Supervisor, all on one socket: what one of them leaves unanswered in its queue when it
     dies is taken by another. The last one is ready when one of them answers."""
-    # Hashes that share a core evict each other's memory from its cache: a quarter more CPU for each of two.
-    environment[HASHING_LANES] = str(math.ceil(len(os.sched_getaffinity(0)) / number))
+    environment[HASHING_LANES] = str(lanes_for_hashing(number))
     host, port = listener.getsockname()[:2]
     command = [sys.executable, "-m", "broker.wsgi", str(listener.fileno())]
     processes = [

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from broker.core.errors import BadRequest
 from broker.core.passwords import normalise
+from broker.processes.cores import usable_cores
 from broker.services.argon2id import Sodium, cost, dummy, engines
 from broker.services.hash_queue import HashQueue
 
@@ -95,7 +95,7 @@ class Argon2Hasher:
         engine: Engine | None = None,
         apart: bool = False,
     ) -> None:
-        self._workers = workers or _usable_cores()
+        self._workers = workers or usable_cores()
         self._queue = queue
         self._nice = nice if nice is not None else NICE_APART if apart else NICE
         self.parameters = Parameters(memory_kib, time_cost, 1)
@@ -242,7 +242,3 @@ def huge_pages(setting: Path = Path("/sys/kernel/mm/transparent_hugepage/enabled
         return "[always]" in setting.read_text()
     except OSError:
         return True
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
