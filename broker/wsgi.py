@@ -21,6 +21,7 @@ from broker.processes import lean  # noqa: F401 - the first of all
 # isort: split
 from broker.core.errors import BrokerError
 from broker.processes.environment import CONFIG
+from broker.processes.tether import lost
 from broker.services import event_log
 from broker.serving.gateway import CONNECTIONS, Gateway, WsgiApp
 
@@ -93,7 +94,7 @@ def run(listener: socket.socket, gateway: Gateway) -> None:
 
 def say_if_lost(parent: int, process: str) -> None:
     """Why a process ends that nobody asked to: its supervisor, which would have said something, is gone."""
-    if os.getppid() != parent:
+    if lost(parent):
         event_log.logger("homerealm.supervisor").error("supervisor.lost", process=process)
 
 

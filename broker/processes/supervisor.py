@@ -243,5 +243,6 @@ def _kill_group(child: Child) -> None:
 def how_ended(status: int) -> str:
     """In words, from what `Popen.returncode` says."""
     if status < 0:
-        return signal.Signals(-status).name
+        names = {number.value: number.name for number in signal.Signals}
+        return names.get(-status, f"signal {-status}")  # those of real time have no names
     return f"exit status {status}"

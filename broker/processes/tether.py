@@ -41,6 +41,21 @@ def tie(parent: int, name: str = "") -> bool:
     return os.getppid() == parent
 
 
+def lost(parent: int) -> bool:
+    """Whether that process, which started us, is gone or about to be.
+
+    The tie is to its main thread. When it is killed, that thread may be dead and have sent its signal while others are
+    still to be scheduled for the last time: until then it is our parent. `/proc/PID/stat` says so (proc(5)).
+    """
+    if os.getppid() != parent:
+        return True
+    try:
+        with open(f"/proc/{parent}/stat", "rb") as file:  # noqa: PTH123 - pathlib is a lot of memory for one line
+            return file.read().rpartition(b") ")[2][:1] in (b"Z", b"X")
+    except OSError:  # elsewhere than on Linux: nothing more is known
+        return False
+
+
 def asked_to_end() -> threading.Event:
     """Set when this process gets SIGTERM or SIGINT. To be called in the main thread.
 

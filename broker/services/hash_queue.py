@@ -39,12 +39,12 @@ class HashQueue:
         """A place, as soon as there is one. Raises `Busy` at once when there is no room to wait for it."""
         whose = (asker, first)
         turn = self._enter(whose)
-        if turn is not None:
-            turn.acquire()
         try:
+            if turn is not None:
+                turn.acquire()
             yield
         finally:
-            self._leave(whose)
+            self._leave(whose, turn)
 
     def close(self) -> None:
         """Nobody else comes in. Waits for those who are."""
@@ -71,14 +71,16 @@ class HashQueue:
             (self._first if first else self._others).append(turn)
             return turn
 
-    def _leave(self, whose: tuple[str, bool]) -> None:
-        """The next one has the place."""
+    def _leave(self, whose: tuple[str, bool], turn: threading.Lock | None) -> None:
+        """The next one has the place, if this one had it."""
         with self._lock:
             self._inside -= 1
             self._present[whose] -= 1
             if not self._present[whose]:
                 del self._present[whose]
-            if turns := self._first or self._others:
+            if turn is not None and turn in (self._first if whose[1] else self._others):
+                (self._first if whose[1] else self._others).remove(turn)  # interrupted while it waited
+            elif turns := self._first or self._others:
                 turns.popleft().release()
-            elif not self._inside:
+            if not self._inside:
                 self._empty.notify_all()

@@ -186,7 +186,7 @@ class Argon2Hasher:
         """Waits for what is queued. The pool starts again when it is used again."""
         with self._starting:
             pool, self._pool = self._pool, None
-        if pool is not None:
+        if pool is not None and pool.process == os.getpid():  # a fork has nothing to wait for
             pool.queue.close()
             pool.engine.close()
 

@@ -58,6 +58,11 @@ def outage(store: str) -> Callable[[Fleet], bool]:
     return said
 
 
+def open_outages(fleet: Fleet) -> bool:
+    """Whether somebody said that a store is gone, and nobody that it is back."""
+    return bool(fleet.events("store.unavailable")) and not fleet.events("store.back")
+
+
 def kills(part: str) -> Callable[[Fleet], contextlib.AbstractContextManager[None]]:
     @contextlib.contextmanager
     def strike(fleet: Fleet) -> Iterator[None]:
@@ -175,6 +180,7 @@ def _in_its_hands(fleet: Fleet) -> Iterator[None]:
         # A worker takes the job first and opens its connection then.
         wait_until(lambda: bool(_talking(fleet)), "a worker talks to the mail server")
         victims = _talking(fleet)
+        assert victims
         kill_nine(victims)
         assert gone(victims)
     yield
@@ -283,7 +289,7 @@ def comes_back_from_upstream(fleet: Fleet) -> bool:
 
 STORE = Fault(
     "the embedded store is killed", "`kill -9` of the Valkey of a single node", "nothing that was answered",
-    kills("valkey-server"), lambda fleet: ended(fleet, "key-value server"), "`process.ended`",
+    kills("valkey-server"), lambda fleet: ended(fleet, "key-value server") and not open_outages(fleet), "`process.ended`",
 )  # fmt: skip
 MAIL = Fault(
     "the mail server freezes", "SIGSTOP until a delivery was given up for now, then SIGCONT",

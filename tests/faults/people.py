@@ -185,10 +185,13 @@ class Crowd:
             number = mine[(self._first + turn) % EACH]
             self.seen.add(number)
             turn += 1
-            for name, step in (("login", self._sign_in), ("reset", self._reset)):
+            # Of those whose turn it is next, the first who may have a link again.
+            asks = [one for one in (*mine, *mine)[(number - mine[0]) :] if self._may_ask(one)][:1]
+            for name, step, who in (("login", self._sign_in, [number]), ("reset", self._reset, asks)):
                 try:
-                    if name == "login" or (turn % self.resets_every == 1 and self._may_ask(number)):
-                        step(number)
+                    if who and (name == "login" or turn % self.resets_every == 1):
+                        step(who[0])
+                        self.seen.add(who[0])
                         self.done[name] += 1
                 except Unexpected as error:
                     self.troubles.append(Trouble(time.monotonic(), str(error), error.status))

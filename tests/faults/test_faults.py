@@ -108,6 +108,7 @@ def story(fault: Fault, app: App) -> None:
         before = crowd.done["login"]
         wait_until(lambda: crowd.done["login"] > before + 3, "people use it as before")
         wait_until(lambda: fault.said(two), f"somebody says {fault.event}")
+    assert crowd.asked, "somebody asked for a link meanwhile"
     unexplained = [trouble for trouble in crowd.troubles if trouble.status not in {None, *fault.answers}]
     assert not unexplained, unexplained
     assert all(trouble.at >= began for trouble in crowd.troubles)

@@ -36,6 +36,7 @@ def test_while_all_hashing_is_taken_pages_and_tokens_are_answered(town: Town, mo
     assert isinstance(hasher, Argon2Hasher)
     held = Held(hasher.engine)
     monkeypatch.setattr(hasher, "_engine", held)
+    hasher.close()  # it begins again with this engine
     pages = [type_identifier(open_app(town.browser(f"203.0.113.{n}")), f"person{n}") for n in range(60)]
     with ThreadPoolExecutor(60) as flood:
         calls = [flood.submit(type_password, page, "some password") for page in pages]

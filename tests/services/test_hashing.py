@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 from broker.core.errors import BadRequest, Busy
 from broker.services.argon2id import Engine, engines
+from broker.services.hash_queue import HashQueue
 from broker.services.hashing import Argon2Hasher, Parameters, huge_pages, read_parameters
 
 CHEAP = Argon2Hasher(workers=1, memory_kib=8, time_cost=1)
@@ -298,3 +301,34 @@ def test_huge_pages_are_recommended_where_they_are_not_given_and_libsodium_would
     setting.write_text("[always] madvise never\n")
     assert huge_pages(setting)
     assert huge_pages(tmp_path / "nothing"), "no such choice, no advice"
+
+
+class Interrupted(BaseException):
+    """As an interrupt, or a timeout of a host's framework."""
+
+
+def test_who_is_interrupted_while_waiting_leaves_no_place_behind() -> None:
+    queue = HashQueue(places=1, room=8)
+    gone, began = threading.Event(), threading.Event()
+
+    def waits() -> None:
+        began.set()
+        with suppress(Interrupted), queue.turn("203.0.113.1"):
+            raise AssertionError("it has no place")
+        gone.set()
+
+    with queue.turn():
+        waiter = threading.Thread(target=waits)
+        waiter.start()
+        began.wait()
+        until(lambda: queue.waiting == 1)
+        # Delivered when its wait ends, which we end: nobody handed it the place.
+        (turn,) = queue._others
+        assert waiter.ident is not None
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(waiter.ident), ctypes.py_object(Interrupted))
+        turn.release()
+        assert gone.wait(10)
+        assert queue.waiting == 0
+    with queue.turn("203.0.113.1"):
+        pass
+    queue.close()

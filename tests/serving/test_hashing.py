@@ -86,5 +86,5 @@ def test_web_processes_share_the_cores_for_hashing(workers: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         assert len(web_processes(listener, workers, environment)) == workers
     each, cores = int(environment[HASHING_LANES]), usable_cores()
-    assert each * workers >= cores, "no core rests while somebody waits"
+    assert each * workers >= cores, "enough for every core"
     assert (each - 1) * workers < cores

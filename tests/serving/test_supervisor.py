@@ -219,3 +219,32 @@ raise SystemExit(Forked("x", begin).wait(20))
     assert done.returncode == 0
     assert done.stderr.count("the last words") == 1
     assert done.stdout == "the parent ends\n"
+
+
+HALF_DEAD = """
+import ctypes, os, sys, threading
+from broker.processes.tether import lost
+reader, writer = os.pipe()
+ours = os.getpid()
+if os.fork() == 0:
+    print(os.getppid() == ours, lost(ours), flush=True)
+    os.read(reader, 1)
+    while not lost(ours): pass
+    print(os.getppid() == ours, lost(ours), flush=True)
+    os.close(writer)
+    os.kill(ours, 9)
+    os._exit(0)
+def last_thread():
+    os.write(writer, b"1")
+    threading.Event().wait()
+threading.Thread(target=last_thread).start()
+ctypes.CDLL(None).syscall(ctypes.c_long(60 if os.uname().machine == "x86_64" else 93), 0)  # exit(2): of this thread
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads that end alone, and /proc")
+def test_whoever_is_told_by_a_dying_main_thread_knows_that_its_parent_is_lost() -> None:
+    """The signal comes before the parent is another one: nobody would say why this process ends."""
+    with subprocess.Popen([sys.executable, "-c", HALF_DEAD], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.read().split("\n") == ["True False", "True True", ""]

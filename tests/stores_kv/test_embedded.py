@@ -241,6 +241,23 @@ def test_a_server_that_is_killed_is_told_about_and_one_that_is_stopped_is_not(fo
     assert len(told) == 1
 
 
+def test_whoever_cannot_be_told_does_not_keep_it_from_starting_again(folder: Path) -> None:
+    def broken(_: str, **__: object) -> None:
+        raise BrokenPipeError
+
+    store = EmbeddedValkey(folder, tell=broken)
+    url = store.start()
+    kv = RedisKeyValue.connect(url)
+    try:
+        for _ in range(2):
+            assert store.pid is not None
+            os.kill(store.pid, signal.SIGKILL)
+            kv.put("a", b"1", HOUR)
+    finally:
+        kv.close()
+        store.stop()
+
+
 def test_a_program_whose_parent_has_ended_meanwhile_does_not_start(tmp_path: Path) -> None:
     trace = tmp_path / "ran"
     code = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-I', '-S', {str(ROOT / 'broker/processes/tether.py')!r}, '999999', 'touch', {str(trace)!r}]).returncode)"  # noqa: E501

@@ -58,6 +58,8 @@ class EmbeddedValkey:
         self._folder = folder.absolute()
         self._binary = binary
         self._tell = tell
+        self._answered = False
+        """A start that fails is told by `start`, which raises."""
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
         self._stopped = threading.Event()
@@ -75,6 +77,7 @@ class EmbeddedValkey:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._failed is None:
             if (url := self._address()) and _answers(url):
+                self._answered = True
                 return url
             time.sleep(0.005)
         self.stop()
@@ -146,10 +149,16 @@ class EmbeddedValkey:
             if lived < STEADY_SECONDS:
                 self._failed = f"{self._folder}: the key-value store ended: {self._last_words(process.returncode)}"
             pause = 0.05 if lived >= STEADY_SECONDS else min(pause * 2, 5.0)
-            if self._tell is not None and not self._stopped.is_set():
-                how, after = how_ended(process.returncode), round(lived, 1)
-                self._tell("process.ended", process="the key-value server", how=how, after=after, again_in=pause)
+            if self._answered and not self._stopped.is_set():
+                self._say(how_ended(process.returncode), lived, pause)
             self._stopped.wait(pause)
+
+    def _say(self, how: str, lived: float, pause: float) -> None:
+        if self._tell is not None:
+            with contextlib.suppress(Exception):  # nobody who cannot listen keeps the server from starting again
+                self._tell(
+                    "process.ended", process="the key-value server", how=how, after=round(lived, 1), again_in=pause
+                )
 
     def _sync(self, ended: threading.Event) -> None:
         while not ended.wait(SYNC_SECONDS):
