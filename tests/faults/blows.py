@@ -58,7 +58,7 @@ def outage(store: str) -> Callable[[Fleet], bool]:
     return said
 
 
-def open_outages(fleet: Fleet) -> bool:
+def is_out(fleet: Fleet) -> bool:
     """Whether somebody said that a store is gone, and nobody that it is back."""
     return bool(fleet.events("store.unavailable")) and not fleet.events("store.back")
 
@@ -289,7 +289,7 @@ def comes_back_from_upstream(fleet: Fleet) -> bool:
 
 STORE = Fault(
     "the embedded store is killed", "`kill -9` of the Valkey of a single node", "nothing that was answered",
-    kills("valkey-server"), lambda fleet: ended(fleet, "key-value server") and not open_outages(fleet), "`process.ended`",
+    kills("valkey-server"), lambda fleet: ended(fleet, "key-value server") and not is_out(fleet), "`process.ended`",
 )  # fmt: skip
 MAIL = Fault(
     "the mail server freezes", "SIGSTOP until a delivery was given up for now, then SIGCONT",

@@ -353,7 +353,9 @@ def test_without_the_wheel_the_server_on_path_is_taken_and_without_both_it_says_
 
 
 def test_a_program_that_cannot_run_is_named(folder: Path) -> None:
+    told: list[int] = []
     (folder / "broken").write_text("not a program")
     (folder / "broken").chmod(0o755)
     with pytest.raises(ConfigurationError, match="key-value store ended"):
-        EmbeddedValkey(folder / "data", binary=folder / "broken").start()
+        EmbeddedValkey(folder / "data", binary=folder / "broken", tell=lambda *_, **__: told.append(1)).start()
+    assert not told, "it is not started again"
