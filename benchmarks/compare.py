@@ -28,11 +28,12 @@ def measure(target: Path, mode: str, seconds: float, options: argparse.Namespace
     """One run of the driver; a run that could not begin is `{"failure": why}`."""
     described = json.loads(target.read_text())
     roots = described.get("measure") or [described["pid"]]
-    if getattr(options, "each", None):
-        proctree.spread(roots, options.each)
+    if each := getattr(options, "each", None):  # a process for each of two cores
+        proctree.spread(roots, each, [options.server_core, options.driver_core])
     else:
         proctree.pin(roots, options.server_core)
     command = [
+        *(["taskset", "-c", f"{options.server_core},{options.driver_core}"] if each else []),
         sys.executable,
         FLOW,
         "--target",
@@ -40,7 +41,7 @@ def measure(target: Path, mode: str, seconds: float, options: argparse.Namespace
         "--mode",
         mode,
         "--json",
-        *(["--core", options.driver_core] if options.driver_core >= 0 else []),
+        *([] if each else ["--core", options.driver_core]),
         *(["--min-ops", options.min_ops] if getattr(options, "min_ops", None) else []),
         "--concurrency",
         options.concurrency,
@@ -56,6 +57,8 @@ def measure(target: Path, mode: str, seconds: float, options: argparse.Namespace
         capture_output=True,
         timeout=seconds * 10 + options.warmup + 240,
     )
+    if mode.startswith("forgot"):
+        proctree.quiet(roots)  # mails are sent behind the answers
     time.sleep(0.5)
     return (
         json.loads(done.stdout) if done.stdout else {"failure": (done.stderr.strip().splitlines() or ["no output"])[-1]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 TICK = os.sysconf("SC_CLK_TCK")
@@ -32,18 +33,38 @@ def tree(roots: list[int]) -> list[int]:
 
 def pin(roots: list[int], core: int) -> None:
     """Bind every thread of the trees to one core (-1: to all); threads and children made later inherit it."""
-    cores = {core} if core >= 0 else set(range(os.cpu_count() or 1))
+    bind(roots, {core} if core >= 0 else set(range(os.cpu_count() or 1)))
+
+
+def bind(roots: list[int], cores: set[int]) -> None:
+    """Bind every thread of the trees to these cores."""
     for pid in tree(roots):
         for task in os.listdir(f"/proc/{pid}/task"):
             os.sched_setaffinity(int(task), cores)
 
 
-def spread(roots: list[int], name: str) -> None:
-    """Give each process of that name, with its children, a core of its own, in turn; the rest may use all."""
-    pin(roots, -1)
+def spread(roots: list[int], name: str, cores: list[int]) -> None:
+    """Give each process of that name, with its children, one of the cores; the rest may use all of these.
+
+    Raises `RuntimeError` when there are not as many processes as cores.
+    """
     each = [pid for pid in tree(roots) if _stat(pid)[0].startswith(name)]
-    for number, pid in enumerate(each):
-        pin([pid], number % (os.cpu_count() or 1))
+    if len(each) != len(cores):
+        raise RuntimeError(f"{len(each)} processes {name} for {len(cores)} cores")
+    bind(roots, set(cores))
+    for pid, core in zip(each, cores, strict=True):
+        bind([pid], {core})
+
+
+def quiet(roots: list[int], within: float = 60.0) -> None:
+    """Wait until the trees hardly work: what they put off is done then, and in nobody else's way."""
+    until, before = time.monotonic() + within, cpu(roots)
+    while time.monotonic() < until:
+        time.sleep(0.5)
+        after = cpu(roots)
+        if sum(after.values()) - sum(before.values()) < 0.05:
+            return
+        before = after
 
 
 def cpu(roots: list[int]) -> dict[int, float]:

@@ -138,11 +138,12 @@ def against(
     """One of them and the driver on one core, two of them and the driver on two, in turn."""
     found: dict[str, list[dict]] = {single: [], double: []}
     for number in range(options.rounds + 1):
-        for name, core, people in ((single, options.server_core, 16), (double, -1, 32)):
-            settings = argparse.Namespace(
-                **{**vars(options), "mixed": False, "server_core": core, "driver_core": core, "concurrency": people}
-            )
-            settings.each = "broker.wsgi" if name == double else None
+        for name, people in ((single, 16), (double, 32)):
+            settings = argparse.Namespace(**{**vars(options), "mixed": False, "concurrency": people})
+            if name == double:
+                settings.each = "broker.wsgi"
+            else:
+                settings.driver_core = options.server_core
             run = compare.measure(targets.files[name], mode, options.seconds, settings)
             log(
                 f"{mode}, round {number}, {name}: {run.get('failure') or run['ops_per_s']} {run.get('error_samples') or ''}"
@@ -155,7 +156,7 @@ def against(
 def limits_part(targets: Targets, options: argparse.Namespace) -> tuple[list[str], Runs]:
     """Memory, start-up, what a login leaves behind, and a forgotten password beside the login page."""
     us, told, other = "Homerealm", "Homerealm on Valkey", "Homerealm on Redis"
-    starts = targets.start(us, "homerealm.py", "--hash", "off", "--starts", "6")["starts"][1:]
+    starts = targets.start(us, "homerealm.py", "--bindings", "none", "--starts", "6")["starts"][1:]
     urls = {
         name: targets.start(name, "homerealm.py", "--hash", "off", "--key-value", store)["key_value"]
         for name, store in ((told, "valkey"), (other, "redis"))
