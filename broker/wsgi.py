@@ -98,13 +98,17 @@ def say_if_lost(parent: int, process: str) -> None:
         event_log.logger("homerealm.supervisor").error("supervisor.lost", process=process)
 
 
+def say_how_many_were_late(number: int) -> None:
+    event_log.logger("homerealm.gateway").warning("requests.late", number=number)
+
+
 def main(descriptor: int) -> None:
     """A web process of `homerealm serve`."""
     event_log.configure()
     from broker.web.quick import guessed, quick
 
     try:
-        gateway = Gateway(app(), quick=quick, guessed=guessed)
+        gateway = Gateway(app(), quick=quick, guessed=guessed, late=say_how_many_were_late)
     except BrokerError as error:
         # For the operator, who sees it once for each try: a traceback would bury it.
         print(f"homerealm: {error}", file=sys.stderr)  # noqa: T201 - before there is a log

@@ -22,6 +22,8 @@ EVENTS: Mapping[str, Kind] = {
     "login.refused": Kind("info", "A step of a login was refused. `code` says why."),
     "connection.failed": Kind("warning", "A provider did not sign somebody in. `code` and `detail` say why."),
     "request.refused": Kind("info", "A page or an answer said no (4xx). Its `code` is in the list of error codes."),
+    "requests.late": Kind("warning", "So many requests (`number`) had begun and did not arrive in time, or gave way to "
+                          "others. At most one line in ten seconds from a process."),
     "request.failed": Kind("error", "Something of ours does not work (5xx): a store, a directory."),
     "internal": Kind("error", "A mistake in the program, with its traceback."),
     "attempts.throttled": Kind("info", "Somebody tried too often and was told to wait."),

@@ -48,6 +48,8 @@ STALL_SECONDS = 0.05
 TOGETHER = 16
 """Answers that the leader sends one right after the other, at most: the first of them waits for the last."""
 DRAIN_SECONDS = 4.0
+LATE_SECONDS = 10.0
+"""Between two reports of requests that did not arrive: who sends halves cannot fill the log."""
 GRACE_SECONDS = 0.3
 """At the end, clients that were just served may ask once more, and are told that the connection ends."""
 
@@ -74,7 +76,9 @@ class Gateway:
         threads: int = THREADS,
         body_seconds: float = BODY_SECONDS,
         held: Held | None = None,
+        late: Callable[[int], None] = lambda _number: None,
     ) -> None:
+        """`late`: is told now and then how many requests began since and did not arrive in time."""
         self._app = app
         self._quick = quick
         self._guessed = guessed
@@ -100,6 +104,9 @@ class Gateway:
         self._stopping = False
         self._stop_at = 0.0
         self._sweep_at = 0.0
+        self._tell_late = late
+        self._late = 0
+        self._late_at = 0.0
         self._listener: socket.socket | None = None
         self._listening = False
         self._most = CONNECTIONS
@@ -367,6 +374,7 @@ class Gateway:
         if oldest is None:
             self._listen(False)
             return False
+        self._late += oldest.half_sent
         self._close(oldest)
         return True
 
@@ -440,11 +448,14 @@ class Gateway:
         self._sweep_at = now + 1.0
         self._listen(True)
         for connection in [one for one in self._connections if one.deadline < now and not one.busy]:
-            connection.late()
+            self._late += connection.late()
             if connection.refusal is None or connection.closing:
                 self._close(connection)
             else:
                 self._refuse(connection)
+        if self._late and now >= self._late_at:
+            number, self._late, self._late_at = self._late, 0, now + LATE_SECONDS
+            self._tell_late(number)
 
     def _drained(self) -> bool:
         """Whether everything is answered. Connections that rest end at once, those that were just used soon."""

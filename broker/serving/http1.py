@@ -120,6 +120,11 @@ class Connection:
         return not (self.busy or self.requests or self._in_head or self._environ is not None or self._out)
 
     @property
+    def half_sent(self) -> bool:
+        """Something of a request has arrived, and not all of it."""
+        return self._in_head or self._environ is not None
+
+    @property
     def sending(self) -> bool:
         return self._out is not None
 
@@ -233,10 +238,12 @@ class Connection:
             self._in_head = self._asks = False
             self.refusal = plain(status, text)
 
-    def late(self) -> None:
-        """Its time is over: a request that has begun is told so."""
-        if self._in_head or self._environ is not None:
+    def late(self) -> bool:
+        """Its time is over: a request that has begun is told so. Whether there is one."""
+        begun = self.half_sent
+        if begun:
             self.refuse(408, "The request did not arrive in time.")
+        return begun
 
     def _no_more(self) -> None:
         if self.requests:

@@ -17,6 +17,7 @@ from tests.faults.people import App
 
 HELD, ASKER = 41, 42
 """Whose mail is in the hands of a worker that is killed; who asks for one while there is no room to write that down."""
+SLOW_CLIENTS = 1000
 NOTHING = "nothing; a request in flight is answered 503 or cut off, and can be repeated"
 
 
@@ -191,11 +192,17 @@ def _slow(fleet: Fleet) -> Iterator[None]:
     """Half of a head, half of a body, in turn; as many to each replica."""
     halves = (b"GET /healthz HTTP/1.1\r\nHo", b"POST /t/acme/login HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
     with contextlib.ExitStack() as held:
-        for number in range(1000):
+        for number in range(SLOW_CLIENTS):
             replica = fleet.replicas[number // 2 % 2]
             client = held.enter_context(socket.create_connection(("127.0.0.1", replica.listens_on), timeout=10))
             client.sendall(halves[number % 2])
         yield
+
+
+def all_were_late(fleet: Fleet) -> bool:
+    """Each of the thousand was counted, and in few lines."""
+    said = fleet.events("requests.late")
+    return sum(int(event["number"]) for event in said) == SLOW_CLIENTS and len(said) <= SLOW_CLIENTS // 100
 
 
 @contextlib.contextmanager
@@ -246,6 +253,10 @@ EMPTIED = Fault(
     "Redis is killed and comes back empty", "`kill -9` of a Redis without persistence and without a replica",
     "every session and login in progress; throttles start strict", _redis_restarts, outage("key_value"),
     "`store.unavailable`, `store.back`", answers=frozenset({503, 400, 401, 409, 429}),
+)  # fmt: skip
+KEPT = Fault(
+    "Redis is killed and comes back with its file", "`kill -9` of a Redis with `appendfsync always`, and a start",
+    NOTHING, _redis_restarts, outage("key_value"), "`store.unavailable`, `store.back`",
 )  # fmt: skip
 DATABASE = Fault(
     "PostgreSQL is restarted", "a fast shutdown under load, and a start", NOTHING, _postgres, outage("database"),
@@ -304,8 +315,8 @@ UPSTREAM = Fault(
     lasts=comes_back_from_upstream,
 )  # fmt: skip
 SLOW = Fault(
-    "1,000 slow clients", "half of a head or of a body from each, on both replicas", "nothing", _slow,
-    lambda fleet: True, "nothing: nobody is hindered", answers=frozenset(),
+    "1,000 slow clients", "half of a head or of a body from each, on both replicas, until they were cut off", "nothing",
+    _slow, all_were_late, "`requests.late` with their number", answers=frozenset(), lasts=all_were_late,
 )  # fmt: skip
 DISK = Fault(
     "a full disk", "no file of one replica grows, neither its log nor its mails; SQLite: tests/crash",

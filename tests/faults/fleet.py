@@ -181,16 +181,18 @@ def fleet(
     aged: bool = False,
     timed: bool = False,
     outside: bool = False,
+    kept: bool = False,
     people: int = PEOPLE,
 ) -> Iterator[Fleet]:
     """Two replicas that serve. `sentinel`: Redis is a primary with a replica under a Sentinel. `alone`: a single node
     on the embedded store. `aged`: it has been there for more than an hour, so that a store without anything in it was
-    flushed. `timed`: a file sets the clock. `outside`: a mail server and an upstream provider are there.
+    flushed. `timed`: a file sets the clock. `outside`: a mail server and an upstream provider are there. `kept`: Redis
+    keeps a file, and what it has answered is in it.
     """
     with short_folder() as folder, contextlib.ExitStack() as held:
         environment = Clock(folder).environment() if timed else {}
         others, tenant, transport = held.enter_context(_outside(folder)) if outside else ({}, TENANT, "")
-        redis, key_value = (None, "embedded") if alone else held.enter_context(_redis(sentinel))
+        redis, key_value = (None, "embedded") if alone else held.enter_context(_redis(sentinel, kept))
         port, database = free_port(), postgres.fresh(AGE if aged else 0)
         if aged and redis is not None:
             it_was_there_before(redis, database)
@@ -251,14 +253,14 @@ class Clock:
 
 
 @contextlib.contextmanager
-def _redis(sentinel: bool) -> Iterator[tuple[Process, str]]:
+def _redis(sentinel: bool, kept: bool) -> Iterator[tuple[Process, str]]:
     if sentinel:
         with watched("redis") as servers:
             yield servers.primary, servers.url
         return
     with processes() as start:
         port = free_port()
-        process = start("redis", port)
+        process = start("redis", port, *(("appendonly yes", "appendfsync always") if kept else ()))
         until(lambda: process.ask("PING") is not None, "Redis")
         yield process, f"redis://127.0.0.1:{port}/0"
 

@@ -7,11 +7,13 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from typing import BinaryIO
 
 import pytest
 
+from broker.serving.gateway import LATE_SECONDS
+from tests.crash.processes import wait_until
 from tests.servers import ROOT, free_port, listens, running, short_folder
 
 APP = """\
@@ -85,7 +89,8 @@ app.config["PROPAGATE_EXCEPTIONS"] = True
 
 def gateway():
     # What is held, is held until something else ends it: an hour is longer than these tests.
-    return Gateway(app, quick=quick, threads=4, body_seconds=2.0, held=Held(seconds=3600, most=2))
+    return Gateway(app, quick=quick, threads=4, body_seconds=2.0, held=Held(seconds=3600, most=2),
+                   late=lambda number: print("late", number, flush=True))
 
 def quick(_, path):
     if path == "/mistake":
@@ -250,7 +255,30 @@ def test_half_sent_requests_delay_nobody_and_end_in_time(port: int) -> None:
                 connection.sendall(head)
                 half.append(connection)
         assert [get(port)[0] for _ in range(20)] == [200] * 20
-        assert half[0].recv(100).startswith(b"HTTP/1.1 408")
+        for connection in half:
+            assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_how_many_requests_did_not_arrive_in_time_is_told_once_in_ten_seconds() -> None:
+    with serving() as served, contextlib.ExitStack() as stack:
+        log, began = served.folder / "log", time.monotonic()
+        bodies = [late_body(served.port, stack) for _ in range(30)]
+        stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))  # it asks nothing, and is not counted
+        assert get(served.port)[0] == 200
+        for connection in bodies:
+            assert connection.recv(100).startswith(b"HTTP/1.1 408")
+        more = late_body(served.port, stack)
+        assert more.recv(100).startswith(b"HTTP/1.1 408")
+        wait_until(lambda: sum(map(int, re.findall(r"late (\d+)", log.read_text()))) == 31, "all of them, at last")
+        lines = len(re.findall("late", log.read_text()))
+        assert lines <= 2 + (time.monotonic() - began) // LATE_SECONDS, "a flood does not fill the log"
+
+
+def late_body(port: int, held: contextlib.ExitStack) -> socket.socket:
+    """A request of which only a part comes."""
+    connection = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=15))
+    connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nabc")
+    return connection
 
 
 def test_an_error_of_the_app_is_a_500_without_a_word_about_it(port: int) -> None:
