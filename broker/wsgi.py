@@ -41,9 +41,9 @@ def app() -> WsgiApp:
     return create_app(os.environ.get(CONFIG))
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket that children may inherit. Raises `OSError`."""
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+def listen(host: str, port: int, only: socket.AddressFamily = socket.AF_UNSPEC) -> socket.socket:
+    """A listening socket that children may inherit; `only` says of which kind its address is. Raises `OSError`."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, only, socket.SOCK_STREAM)[0]
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Not SO_REUSEPORT: with it two servers would share a port, and each get half of the requests.

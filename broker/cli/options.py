@@ -28,3 +28,22 @@ def config_option(function: Any) -> Any:
 def json_option(function: Any) -> Any:
     """`--json`; the command gets a boolean as `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="JSON on standard output, for programs.")(function)
+
+
+def _address(_ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    host, _, port = (value or "").rpartition(":")
+    if value is not None and (not host or not port.isdigit() or not 0 < int(port) < 65536):
+        raise click.BadParameter(
+            f"{value} is no address to listen on; write HOST:PORT, such as 127.0.0.1:9464", param=parameter
+        )
+    return value
+
+
+def metrics_option(function: Any) -> Any:
+    """`--metrics HOST:PORT`; the command gets it, or None, as `metrics`."""
+    return click.option(
+        "--metrics",
+        metavar="HOST:PORT",
+        callback=_address,
+        help="Answer /metrics and /readyz there, for this command alone, whatever `metrics.listen` says.",
+    )(function)

@@ -9,7 +9,6 @@ import os
 import socket
 import sys
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import cache
@@ -22,7 +21,8 @@ from broker.processes import last_good, lean  # noqa: F401 - lean is the first o
 
 # isort: split
 from broker.cli import REFUSED, WRONG
-from broker.cli.options import config_option
+from broker.cli.lookout import counting, listen_in_a_thread, lookout_process, open_lookout
+from broker.cli.options import config_option, metrics_option
 from broker.core.errors import BrokerError, ConfigurationError
 from broker.processes.cores import lanes_for_hashing, usable_cores
 from broker.processes.environment import (
@@ -50,7 +50,10 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(1, 256), help="Web processes; else one for each core that it may use.")
 @click.option("--no-worker", is_flag=True, help="Without the background worker: `homerealm worker` runs elsewhere.")
 @click.option("--no-upgrade", is_flag=True, help="Refuse tables that `homerealm db upgrade` did not bring up to date.")
-def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bool, no_upgrade: bool) -> None:
+@metrics_option
+def serve(
+    config: Path, host: str, port: int, workers: int | None, no_worker: bool, no_upgrade: bool, metrics: str | None
+) -> None:
     """The production server: web processes and one background worker, in one command.
 
     SIGTERM lets requests finish and ends within five seconds; SIGHUP reloads the configuration.
@@ -63,6 +66,7 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
     settings = _load(config)
     if settings is None:
         raise SystemExit(WRONG)
+    internal = open_lookout(settings, metrics)
     number = workers or usable_cores()
     bell = tempfile.NamedTemporaryFile(prefix="homerealm-reload-")  # noqa: SIM115 - goes with this process
     supervisor = Supervisor(event_of_a_process, before_reload=lambda: _ring(bell.name))
@@ -72,8 +76,7 @@ def serve(config: Path, host: str, port: int, workers: int | None, no_worker: bo
         environment[NO_UPGRADE] = "1"
     last_good.make(environment)
     roles = ["web"] if no_worker else ["web", "worker"]
-    folder = _tallies(settings)
-    processes = [lookout_process(settings.metrics, folder, roles, environment)] if settings.metrics else []
+    processes = [] if internal is None else [lookout_process(internal, settings, metrics, roles, environment)]
     answering = os.eventfd(0)
     if not no_worker:
         processes.append(worker_process(environment, answering))
@@ -133,7 +136,7 @@ _WHAT_THEY_IMPORT = (
 
 @click.command()
 @config_option
-@click.option("--metrics", metavar="HOST:PORT", help="Answer /metrics and /readyz there, as `serve` does.")
+@metrics_option
 def worker(config: Path, metrics: str | None) -> None:
     """The background worker alone. More of them share the work; each job is done by one."""
     if LAST_GOOD not in os.environ:  # else a supervisor has settled it, and the files may be wrong meanwhile
@@ -146,35 +149,11 @@ def _count_alone(config: Path, metrics: str | None) -> None:
     settings = _load(config)
     if settings is None:
         raise SystemExit(WRONG)
+    listener = open_lookout(settings, metrics) if metrics else None
     if metrics or settings.metrics:
-        from broker.services.tally import total
-
-        folder = _tallies(settings)
-        total(folder)  # what dead workers have counted is put together, also where nobody listens
-        os.environ[METRICS] = str(folder)
-        if metrics:
-            _listen_for_scrapes(metrics, folder)
-
-
-def _listen_for_scrapes(where: str, folder: Path) -> None:
-    """In a thread: here is nobody else to answer. Raises `SystemExit`, and says why nobody can listen there."""
-    from broker.serving.lookout import opened
-
-    host, _, port = where.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise click.BadParameter("write HOST:PORT, such as 127.0.0.1:9465", param_hint="--metrics")
-    try:
-        server = opened(where, folder, ["worker"])
-    except OSError as error:
-        _say(f"--metrics {where}: {error.strerror}. A `homerealm serve` with the same `metrics.listen` on this machine "
-             "has the numbers of this worker, too; else choose another port")  # fmt: skip
-        raise SystemExit(REFUSED) from None
-    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-
-
-def _tallies(settings: Settings) -> Path:
-    """Where the processes of this installation count."""
-    return Path(settings.root) / "var" / "metrics"
+        os.environ[METRICS] = str(counting(settings, metrics))
+    if listener is not None:
+        listen_in_a_thread(listener, settings, metrics)
 
 
 def work(config: Path) -> None:
@@ -218,26 +197,6 @@ def web_processes(listener: socket.socket, number: int, environment: dict[str, s
     ]
     processes[-1].ready = lambda: answers(host, port)
     return processes
-
-
-def lookout_process(listen: str, folder: Path, roles: Sequence[str], environment: dict[str, str]) -> Process:
-    """The internal listener; from here on every process keeps its numbers in a folder of this installation."""
-    environment[METRICS] = str(folder)
-    host, _, port = listen.rpartition(":")
-
-    def begin() -> None:
-        from broker.serving.lookout import run
-
-        run(listen, folder, roles)
-
-    return Process(
-        "the internal listener",
-        [sys.executable, "-m", "broker.serving.lookout", listen, str(folder), *roles],
-        title="broker metrics",
-        begin=begin,
-        on_reload=_reads_by_itself,
-        ready=lambda: listens(host.strip("[]"), int(port)),
-    )
 
 
 def worker_process(environment: Mapping[str, str], answering: int | None = None) -> Process:

@@ -1,7 +1,8 @@
 """The internal listener: metrics of all processes of this machine, and why something is not ready.
 
 A process of its own, so that it answers also when the others do not, and costs them nothing:
-`python -m broker.serving.lookout HOST:PORT FOLDER ROLE...`, with the roles of the processes that should live here.
+`python -m broker.serving.lookout FD HOST FOLDER ROLE...`, where FD is a listening socket, HOST what the configuration
+calls its address, and the roles are those of the processes that should live here.
 It has no way to the stores.
 """
 
@@ -124,14 +125,18 @@ class Lookout(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, folder: Path, wanted: Sequence[str] = tuple(ROLES)) -> None:
-        """`wanted` are the roles that make this machine ready. Raises `OSError`."""
+    def __init__(
+        self, listener: socket.socket, folder: Path, wanted: Sequence[str] = tuple(ROLES), *, name: str = ""
+    ) -> None:
+        """`wanted` are the roles that make this machine ready, `name` is what the listener's address is called."""
         self.folder, self.wanted = folder, wanted
-        self._name = host.lower()
+        self._name = name.lower()
         self.registry = CollectorRegistry()
         self.registry.register(Numbers(folder))
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), _Answers)
+        self.address_family = listener.family
+        super().__init__(listener.getsockname(), _Answers, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
         self._loopback = ipaddress.ip_address(str(self.server_address[0]).partition("%")[0]).is_loopback
 
     def is_called(self, host: str) -> bool:
@@ -183,18 +188,12 @@ class _Answers(BaseHTTPRequestHandler):
         """A scrape is no event."""
 
 
-def opened(listen: str, folder: Path, wanted: Sequence[str]) -> Lookout:
-    """The listener on HOST:PORT. Raises `OSError`."""
-    host, _, port = listen.rpartition(":")
-    return Lookout(host.strip("[]"), int(port), folder, wanted)
-
-
-def run(listen: str, folder: Path, wanted: Sequence[str]) -> None:
+def run(descriptor: int, name: str, folder: Path, wanted: Sequence[str]) -> None:
     """Until the process is ended."""
-    with opened(listen, folder, wanted) as server:
+    with Lookout(socket.socket(fileno=descriptor), folder, wanted, name=name) as server:
         server.serve_forever()
 
 
 if __name__ == "__main__":
     if tether.tie(os.getppid()):
-        run(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+        run(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4:])

@@ -15,6 +15,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ from broker.stores.kv.stories import KvStories
 from broker.stores.sql.schema import HEAD
 from broker.testing.clock import FixedClock
 from broker.testing.race import race
+from broker.wsgi import listen
 from tests.crash.processes import wait_until
 from tests.servers import BROKER_YAML, TENANT_YAML, free_port, free_ports, homerealm, listens, program, running
 
@@ -61,7 +63,7 @@ def scrape(port: int) -> dict[tuple[str, ...], float]:
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
-    with Lookout("127.0.0.1", 0, tmp_path) as server:
+    with Lookout(listen("127.0.0.1", 0), tmp_path) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1]
         server.shutdown()
@@ -182,8 +184,7 @@ def test_whoever_should_be_there_and_is_not_is_a_reason(tmp_path: Path) -> None:
 def test_a_page_of_a_stranger_cannot_read_the_numbers_by_a_name_of_its_own(
     host: str, status: int, port: int, tmp_path: Path
 ) -> None:
-    with Lookout("localhost", 0, tmp_path) as server:
-        server._name = "metrics.internal"
+    with Lookout(listen("127.0.0.1", 0), tmp_path, name="metrics.internal") as server:
         assert server.is_called(host) is (status == 200)
     if host.startswith("metrics.internal"):
         return
@@ -198,7 +199,7 @@ def test_a_page_of_a_stranger_cannot_read_the_numbers_by_a_name_of_its_own(
 
 
 def test_on_an_address_of_the_network_it_answers_to_the_names_that_others_give_it(tmp_path: Path) -> None:
-    with Lookout("0.0.0.0", 0, tmp_path) as server:
+    with Lookout(listen("0.0.0.0", 0), tmp_path) as server:
         assert server.is_called("homerealm.identity.svc:9464")
 
 
@@ -316,27 +317,28 @@ def test_versions_and_refusals_of_the_configuration_are_numbers_of_all_processes
             assert list(versions(seen).values()) == [3]
 
 
-def test_a_worker_alone_says_its_numbers_where_it_is_told_and_beside_a_server_in_the_sum_of_that_one() -> None:
+def test_a_worker_alone_says_its_numbers_where_it_is_told_or_beside_a_server_in_the_sum_of_that_one() -> None:
     with homerealm() as server:
         server.port = free_ports(3)
         own, listener = server.port + 1, server.port + 2
         server.configure({"acme": TENANT_YAML}, f'{BROKER_YAML}metrics: {{{{listen: "127.0.0.1:{listener}"}}}}\n')
         command = [program(), "worker", "--config", server.config]
-        with (
-            server.serving("--workers", "1", "--no-worker"),
-            running(
-                [*command, "--metrics", f"127.0.0.1:{own}"], lambda: listens(own), log=server.log, cwd=server.folder
-            ),
-        ):
-            for port in (own, listener):
-                seen = until(port, lambda seen: ("homerealm_worker_round_timestamp_seconds",) in seen)
-                assert seen["homerealm_processes", "worker"] == 1
-            status, told = readiness(own)
-            assert (status, told["reasons"]) == (200, [])
-            for refused, why in ((f"127.0.0.1:{listener}", "in use"), ("9465", "write HOST:PORT")):
-                done = subprocess.run([*command, "--metrics", refused], capture_output=True, text=True, timeout=60)
-                assert done.returncode
-                assert why in done.stderr
+
+        def worker(*options: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+            listening = bool(options)
+            return running(
+                [*command, *options], lambda: not listening or listens(own), log=server.log, cwd=server.folder
+            )
+
+        with server.serving("--workers", "1", "--no-worker"):
+            for port, options in ((own, ["--metrics", f"127.0.0.1:{own}"]), (listener, [])):
+                with worker(*options):
+                    seen = until(port, lambda seen: ("homerealm_worker_round_timestamp_seconds",) in seen)
+                    assert seen["homerealm_processes", "worker"] == 1
+                    status, told = readiness(port)
+                    assert (status, told["reasons"]) == (200, [])
+                    if port == own:
+                        assert ("homerealm_processes", "worker") not in scrape(listener), "nothing is counted twice"
 
 
 def known_names() -> set[str]:
