@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.servers import ROOT
+from tests.postgresql import programs
+from tests.servers import ROOT, answers, homerealm, program, running
 
 pytestmark = [pytest.mark.packaging, pytest.mark.xdist_group("shipped")]
 DEPLOY = ROOT / "deploy"
@@ -114,6 +116,43 @@ def test_the_configuration_in_the_manifests_is_right(tmp_path: Path) -> None:
     })  # fmt: skip
 
 
+def test_the_secret_that_the_page_makes_is_the_one_that_the_configuration_reads() -> None:
+    [config] = [one["data"]["broker.yaml"] for one in manifests("ConfigMap") if "broker.yaml" in one["data"]]
+    made = set(re.findall(r"--from-literal=(\w+)=", (DEPLOY / "README.md").read_text()))
+    assert made == set(re.findall(r"\$\{FILE:/run/secrets/homerealm/(\w+)\}", config))
+    [deployment] = manifests("Deployment")
+    volumes = {one["name"]: one for one in deployment["spec"]["template"]["spec"]["volumes"]}
+    assert f"secret generic {volumes['secrets']['secret']['secretName']} " in (DEPLOY / "README.md").read_text()
+
+
+def test_the_image_that_pods_run_is_the_one_that_the_page_builds_and_of_this_version() -> None:
+    images = {
+        one["spec"]["template"]["spec"]["containers"][0]["image"]
+        for one in [*manifests("Deployment"), *manifests("Job")]
+    }
+    [changed] = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text())["images"]
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert images == {f"homerealm:{version}"}
+    assert (changed["name"], changed["newTag"]) == ("homerealm", version)
+    for text in ((DEPLOY / "README.md").read_text(), CONTAINERFILE):
+        assert re.findall(r"docker build .*-t (\S+) ", text) == [f"homerealm:{version}"]
+
+
+def test_a_pod_that_starts_before_the_job_refuses_and_serves_after_it() -> None:
+    [pod], [job] = ([one["spec"]["template"]["spec"]["containers"][0]["args"] for one in manifests(kind)]
+                    for kind in ("Deployment", "Job"))  # fmt: skip
+    with homerealm() as server:
+        local = {"0.0.0.0": "127.0.0.1", "8000": str(server.port)}
+        command = [local.get(word, word) for word in pod]
+        with pytest.raises(RuntimeError, match="homerealm db upgrade"):
+            server.run(*command)
+        server.run(*job)
+        ready = lambda: answers(server.port, "/readyz")  # noqa: E731
+        environment = {"HOMEREALM_CONFIG": str(server.config)}
+        with running([program(), *command], ready, log=server.log, cwd=server.folder, env=environment):
+            assert answers(server.port, "/healthz")
+
+
 # --- Compose --------------------------------------------------------------------------------------------------------
 
 
@@ -173,6 +212,25 @@ def test_the_container_is_made_of_files_that_are_there_and_runs_without_rights()
     command = json.loads(re.findall(r"^CMD (\[.+\])$", last, re.MULTILINE)[0])
     told = subprocess.run([sys.executable, "-m", "broker", *command, "--help"], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
+
+
+def test_the_container_has_the_python_that_is_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    tested = [name.rpartition(" ")[2] for name in project["classifiers"] if ":: Python :: 3." in name]
+    assert set(re.findall(r"^FROM \S+/python:([\d.]+)-", CONTAINERFILE, re.MULTILINE)) == set(tested)
+    here = "{}.{}".format(*sys.version_info)
+    if here not in tested:
+        pytest.skip(f"the tests run on Python {here} here")
+
+
+def test_compose_has_the_postgresql_that_is_tested() -> None:
+    shipped = re.fullmatch(r".+/postgres:(\d+)-\w+", COMPOSE["services"]["postgres"]["image"])
+    told = subprocess.run([programs() / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+    here = re.search(r"\) (\d+)", told)
+    assert shipped is not None and here is not None  # noqa: PT018
+    if not Path("/etc/debian_version").exists() or not Path("/etc/debian_version").read_text().startswith("12"):
+        pytest.skip(f"PostgreSQL {here[1]} here, which is not that of Debian 12")
+    assert shipped[1] == here[1]
 
 
 def test_the_unit_is_one_that_systemd_understands(tmp_path: Path) -> None:
