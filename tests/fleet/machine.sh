@@ -1,23 +1,24 @@
 #!/bin/sh
 # A machine of its own for the guide: fresh /etc, /srv, /opt, /var/..., its own network and processes, Debian's programs.
-# Called by `unshare --mount --net --pid --fork --mount-proc`:  machine.sh SCRATCH COMMAND...
+# Called by `unshare --mount --net --pid --fork --mount-proc`:  machine.sh SCRATCH NAME COMMAND...
 #
-# SCRATCH/source is the source of the release, SCRATCH/wheels what pip finds instead of a registry. `systemctl` and `apt-get` are
+# SCRATCH/source is the source of the release, SCRATCH/wheels what pip finds instead of a registry, and SCRATCH/NAME the disk of
+# this machine: what lies in its var/backups was brought there. `systemctl` and `apt-get` are
 # played by tests/fleet/bin, since nothing boots here and nothing may be installed; the rest is real.
 set -eu
-scratch=$1; shift
+scratch=$1; disk=$1/$2; shift 2
 here=$(cd "$(dirname "$0")" && pwd)
 ip link set lo up
 
 fresh() {  # an empty folder in the place of this one: path, owner, mode
-    mkdir -p "$scratch/root$1" "$1"
-    chown "$2" "$scratch/root$1"
-    chmod "$3" "$scratch/root$1"
-    mount --bind "$scratch/root$1" "$1"
+    mkdir -p "$disk$1" "$1"
+    chown "$2" "$disk$1"
+    chmod "$3" "$disk$1"
+    mount --bind "$disk$1" "$1"
 }
-mkdir -p "$scratch/root"
-cp -a /etc "$scratch/root/etc"
-mount --bind "$scratch/root/etc" /etc
+mkdir -p "$disk"
+cp -a /etc "$disk/etc"
+mount --bind "$disk/etc" /etc
 fresh /opt root:root 0755
 fresh /srv root:root 0755
 fresh /run root:root 0755

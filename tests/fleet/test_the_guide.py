@@ -18,18 +18,23 @@ from tests.servers import ROOT
 pytestmark = [pytest.mark.packaging, pytest.mark.xdist_group("fleet")]
 
 GUIDE = (ROOT / "docs" / "guides" / "fleet.md").read_text()
-SECTION = re.compile(r"^## (?:\d+\. )?(.+)$", re.MULTILINE)
+CHAPTER = re.compile(r"^## (.+)$", re.MULTILINE)
+PIECE = re.compile(r"^```sh\n(.*?)^```$|\*\*(step \d)\*\*", re.DOTALL | re.MULTILINE | re.IGNORECASE)
+"""A block of commands, or the bold name of a step that is to be done here."""
 HERE = Path(__file__).parent
 PYTHON = "/usr/bin/python3"
 """Debian's, as the guide has it: ours may lie where a service's user cannot look."""
 
 
-def chapters() -> dict[str, str]:
-    """The commands of each chapter, in order."""
-    parts = SECTION.split(GUIDE)[1:]
-    found = {}
+def chapters() -> dict[str, list[str]]:
+    """The blocks of commands of each chapter, in order; a chapter that says **step 2** has those of step 2 there."""
+    found: dict[str, list[str]] = {}
+    parts = CHAPTER.split(GUIDE)[1:]
     for title, text in zip(parts[::2], parts[1::2], strict=True):
-        found[title] = "".join(re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+        name = re.sub(r"^(\d)\. .*", r"Step \1", title)
+        found[name] = []
+        for commands, step in PIECE.findall(text):
+            found[name] += found[step.capitalize()] if step else [commands]
     return found
 
 
@@ -50,43 +55,83 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_an_operator_gets_to_two_replicas_and_back_from_a_backup(release: Path) -> None:
-    """Install, configure, start, TLS; people sign in while replicas come and go; a backup, a disaster, a restore."""
-    told = chapters()
-    visitor = f"{sys.executable} -m tests.fleet.visitor"
-    first = '"$(cat /srv/homerealm/first-password)"'
-    script = [
-        "set -eu",
-        *(told[title] for title in ("Install", "PostgreSQL and Redis", "Configure", "Two replicas", "TLS")),
-        f"cd {ROOT}; echo; echo SEEN first $({visitor} sign-in ada {first})",
-        f"echo SEEN across $({visitor} across ada {first})",
-        "systemctl start homerealm@8002",
-        told["Change the configuration"],
-        told["Stop, upgrade, scale"],
-        told["Back up"],
-        f"cd {ROOT}; echo SEEN keys $({visitor} keys)",
-        # The disaster: other keys, another password, and somebody who was not there.
-        "cd /srv/homerealm",
-        "homerealm keys rotate --tenant acme --at-once",
-        "echo another-password-of-hers | homerealm user set-password --tenant acme ada",
-        "rm -rf /srv/homerealm/config /srv/homerealm/secrets/secret_key",
-        "install -d -o root -g homerealm -m 0750 /srv/homerealm/config",
-        told["Restore"],
-        f"cd {ROOT}; echo; echo SEEN restored $({visitor} sign-in ada {first})",
-        f"echo SEEN keys $({visitor} keys)",
-        "systemctl stop homerealm@8001 homerealm@8002",
-    ]
-    walk = release / "walk.sh"
-    walk.write_text("\n".join(script))
+def walk(release: Path, machine: str, script: list[str]) -> dict[str, list[object]]:
+    """These commands on that machine, the first one fails or all succeed. What was SEEN, by name."""
+    file = release / f"{machine}.sh"
+    file.write_text("\n".join(["set -eu", *script, "systemctl stop homerealm@8001 homerealm@8002"]))
+    namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc"]
     done = subprocess.run(
-        ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", HERE / "machine.sh", release, "bash", walk],
+        [*namespaces, HERE / "machine.sh", release, machine, "bash", file],
         capture_output=True, text=True, timeout=300, cwd=ROOT,
     )  # fmt: skip
-    logs = {path.name: path.read_text()[-3000:] for path in (release / "root/var/log").glob("homerealm@*.log")}
+    logs = {path.name: path.read_text()[-3000:] for path in (release / machine / "var/log").glob("homerealm@*.log")}
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}\n{logs}"
     seen: dict[str, list[object]] = {}
     for name, what in re.findall(r"^SEEN (\w+) (.*)$", done.stdout, re.MULTILINE):
         seen.setdefault(name, []).append(json.loads(what))
-    assert seen["first"] == seen["across"] == seen["restored"] == [{"page": "account"}]
-    before, after = seen["keys"]
+    return seen
+
+
+def see(name: str, *words: str) -> str:
+    """The command that lets a visitor say what it sees."""
+    visitor = " ".join([sys.executable, "-m", "tests.fleet.visitor", *words])
+    return f"seen=$(cd {ROOT}; {visitor}); echo; echo SEEN {name} $seen"
+
+
+@pytest.fixture(scope="module")
+def first(release: Path) -> dict[str, list[object]]:
+    """From nothing to TLS; people sign in while replicas come and go; a backup, an upgrade, a disaster, a restore."""
+    told = chapters()
+    password = '"$(cat /srv/homerealm/first-password)"'
+    new_release, *restart = told["Upgrade"]
+    return walk(release, "first", [
+        *(commands for step in range(1, 8) for commands in told[f"Step {step}"]),
+        see("sign_in", "sign-in", "ada", password),
+        see("sign_in", "across", "ada", password),
+        "systemctl start homerealm@8002; homerealm-ready",
+        *told["Change the configuration"],
+        *told["Back up"],
+        see("keys", "keys"),
+        see("code", "code"),
+        new_release,
+        "readlink /opt/homerealm",
+        see("killed", "kill-web", "8002"),
+        see("code", "code"),
+        *restart,
+        see("code", "code"),
+        # The disaster: other keys, another password, and somebody who was not there.
+        "homerealm keys rotate --tenant acme --at-once",
+        "echo another-password-of-hers | homerealm user set-password --tenant acme ada",
+        "rm -rf /srv/homerealm/config /srv/homerealm/secrets/secret_key",
+        *told["Restore on the same machine"],
+        see("sign_in", "sign-in", "ada", password),
+        see("keys", "keys"),
+    ])  # fmt: skip
+
+
+def test_an_operator_gets_to_two_replicas_and_back_from_a_backup(first: dict[str, list[object]]) -> None:
+    assert first["sign_in"] == [{"page": "account"}] * 3
+    before, after = first["keys"]
     assert before == after, "the restored broker signs with other keys"
+
+
+def test_an_upgrade_leaves_the_code_of_running_replicas_alone(first: dict[str, list[object]]) -> None:
+    """Also a process that a supervisor starts anew is of the release that the others are of."""
+    before, meanwhile, after = first["code"]
+    assert isinstance(before, list)
+    assert isinstance(after, list)
+    assert before == meanwhile
+    assert len(before) == len(after) == 1
+    assert before != after
+
+
+def test_a_backup_becomes_the_same_broker_on_a_new_machine(release: Path, first: dict[str, list[object]]) -> None:
+    shutil.copytree(release / "first/var/backups", release / "second/var/backups")
+    password = (release / "first/srv/homerealm/first-password").read_text().strip()
+    seen = walk(release, "second", [
+        *chapters()["Restore on a new machine"],
+        see("sign_in", "sign-in", "ada", f"'{password}'"),
+        see("keys", "keys"),
+    ])  # fmt: skip
+    assert seen["sign_in"] == [{"page": "account"}]
+    assert seen["keys"] == first["keys"][:1]

@@ -3,19 +3,27 @@
 visitor.py sign-in USER PASSWORD      signs in to the account page; exit status 1 when the page is another
 visitor.py across USER PASSWORD       the same, and each replica is away during a part of it
 visitor.py keys                       the ids of the published signing keys
+visitor.py code                       the folders that the processes of the service run from
+visitor.py kill-web PORT              a web process of that replica is killed; until another one has taken its place
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pwd
+import signal
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 
 from broker.testing.page import Page, read
+from tests.crash.processes import wait_until
 
 SITE = "https://login.example.org/t/acme"
 
@@ -74,7 +82,45 @@ def systemctl(verb: str, port: str) -> None:
         subprocess.run(waiting, check=True)
 
 
+def processes() -> dict[int, list[str]]:
+    """The command of every process of the service's user."""
+    user, found = pwd.getpwnam("homerealm").pw_uid, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_text().split("\0")
+            if folder.stat().st_uid == user and words[0]:
+                found[int(folder.name)] = words
+    return found
+
+
+def code() -> list[str]:
+    """The folder of the interpreter of each process: what it imports lies in there, too."""
+    return sorted({str(Path(words[0]).parents[1]) for words in processes().values() if "/opt/" in words[0]})
+
+
+def kill_web(port: str) -> int:
+    supervisor = Path(f"/run/units/homerealm@{port}").read_text()
+    killed, *_ = web = of(supervisor)
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: bool(set(of(supervisor)) - set(web)), f"another one in the place of {killed}")
+    return killed
+
+
+def of(supervisor: str) -> list[int]:
+    """Its web processes: the first ones are forked and have a name, later ones are programs."""
+    found = []
+    for pid, words in processes().items():
+        with contextlib.suppress(OSError):
+            told = Path(f"/proc/{pid}/status").read_text()
+            if f"\nPPid:\t{supervisor}\n" in told and ("broker.wsgi" in words or "Name:\tbroker.wsgi\n" in told):
+                found.append(pid)
+    return found
+
+
 def main(what: str, *words: str) -> None:
+    if what in ("code", "kill-web"):
+        print(json.dumps(code() if what == "code" else kill_web(*words)))
+        return
     if what == "keys":
         print(json.dumps(sorted(key["kid"] for key in Visitor().get("/jwks").json()["keys"])))
         return
