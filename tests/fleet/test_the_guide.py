@@ -90,6 +90,11 @@ def first(release: Path) -> dict[str, list[object]]:
         see("sign_in", "across", "ada", password),
         "systemctl start homerealm@8002; homerealm-ready",
         *told["Change the configuration"],
+        "old_kv=$(cat /srv/homerealm/secrets/key_value) old_db=$(cat /srv/homerealm/secrets/database)",
+        *told["Change the secrets"],
+        # None of the old passwords opens anything.
+        'if REDISCLI_AUTH=$old_kv redis-cli -e PING; then exit 1; fi',
+        'if PGPASSWORD=$old_db psql -h 127.0.0.1 -U homerealm -c "SELECT 1" homerealm; then exit 1; fi',
         *told["Back up"],
         see("keys", "keys"),
         see("code", "code"),
