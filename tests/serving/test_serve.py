@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.settings.watch import fingerprint
 from tests.crash.visitor import Visitor
 from tests.engines import Pair
 from tests.servers import TENANT_YAML, Homerealm, answers, homerealm, listens, program
@@ -255,6 +256,28 @@ def test_a_hang_up_reloads_a_good_configuration_and_refuses_a_broken_one(server:
         assert answers(server.port, discovery)
         assert server.log.read_text().count("config.refused") == 3
         assert below(server) == before
+
+
+@pytest.mark.own_stores
+def test_a_hang_up_alone_reloads_every_process_where_no_look_at_the_files_finds_a_change(server: Homerealm) -> None:
+    """Another content with the same inode, size and time, so that only the signal can be why it is read."""
+    tenant = server.config / "tenants" / "acme.yaml"
+    with server.serving("--workers", "2"):
+        if server.process is None:
+            raise RuntimeError("not running")
+        assert all_watch(server)
+        before, found = tenant.stat(), fingerprint([tenant.parent], [])
+        good = tenant.read_text()
+        tenant.write_text(good.replace("name: Acme", "name: Ecma"))
+        os.utime(tenant, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert tenant.read_text() != good
+        assert fingerprint([tenant.parent], []) == found
+        server.process.send_signal(signal.SIGHUP)
+        # Two web processes and the background worker each say it, once.
+        assert within_20_seconds(lambda: len(events(server, "config.reloaded")) == 3)
+        assert within_20_seconds(lambda: len(events(server, "processes.reload")) == 1)
+        for _ in range(8):  # by whichever web process
+            assert "Ecma" in Visitor(server.origin).get("/t/acme/login").text
 
 
 @pytest.mark.crash
