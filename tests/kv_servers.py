@@ -40,16 +40,24 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 class Process:
-    """One server on a port of loopback."""
+    """One server on a port of loopback. `files`: of `certificates`; it speaks TLS only, and only with who has one."""
 
-    def __init__(self, engine: str, folder: Path, port: int, *lines: str, sentinel: bool = False) -> None:
+    def __init__(
+        self, engine: str, folder: Path, port: int, *lines: str, sentinel: bool = False, files: Path | None = None
+    ) -> None:
         self.port = port
+        self._files = files
         self._engine, self._sentinel = engine, sentinel
         self._folder = folder / str(port)
         self._folder.mkdir()
         self._file = self._folder / "server.conf"
         common = ["bind 127.0.0.1", f'dir "{self._folder}"', "daemonize no", f"logfile {self._folder}/log"]
-        if not any(line.startswith("tls-port") for line in lines):
+        if files is not None:
+            common += [
+                "port 0", f"tls-port {port}", f"tls-cert-file {files}/server.crt", f"tls-key-file {files}/server.key",
+                f"tls-ca-cert-file {files}/ca.crt", "tls-auth-clients yes", "tls-replication yes",
+            ]  # fmt: skip
+        elif not any(line.startswith("tls-port") for line in lines):
             common.append(f"port {port}")
         if not sentinel:
             common += ['save ""', "appendonly no"]
@@ -72,11 +80,16 @@ class Process:
             self._process = None
 
     def ask(self, *command: str | int) -> object:
-        with redis.Redis(port=self.port, socket_timeout=2) as client:
+        with self.client() as client:
             return client.execute_command(*command)
 
+    def client(self, *, decode_responses: bool = False) -> redis.Redis:
+        secure = {} if self._files is None else _as_client(self._files)
+        return redis.Redis(port=self.port, socket_timeout=2, decode_responses=decode_responses, **secure)  # type: ignore[arg-type]
+
     def info(self, section: str) -> str:
-        kv = RedisKeyValue.connect(f"redis://127.0.0.1:{self.port}")
+        address = f"127.0.0.1:{self.port}"
+        kv = RedisKeyValue.connect(f"redis://{address}" if self._files is None else over_tls(address, self._files))
         with contextlib.closing(kv):
             (told,) = kv.everywhere("INFO", section).values()
             return bytes(told).decode()
@@ -88,8 +101,8 @@ def processes() -> Iterator[Callable[..., Process]]:
     started: list[Process] = []
     with short_folder() as folder:
 
-        def start(engine: str, port: int, *lines: str, sentinel: bool = False) -> Process:
-            process = Process(engine, folder, port, *lines, sentinel=sentinel)
+        def start(engine: str, port: int, *lines: str, sentinel: bool = False, files: Path | None = None) -> Process:
+            process = Process(engine, folder, port, *lines, sentinel=sentinel, files=files)
             started.append(process)
             process.start()
             return process
@@ -104,13 +117,15 @@ def processes() -> Iterator[Callable[..., Process]]:
 class Nodes:
     """A cluster. The first `primaries` nodes own the slots in equal parts; each further one replicates one of them."""
 
-    def __init__(self, nodes: list[Process], primaries: int) -> None:
+    def __init__(self, nodes: list[Process], primaries: int, files: Path | None = None) -> None:
         self.nodes = nodes
         self.primaries = primaries
+        self._files = files
 
     @property
     def url(self) -> str:
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return f"redis+cluster://{hosts}" if self._files is None else over_tls(hosts, self._files, "rediss+cluster")
 
     def form(self) -> None:
         for number, node in enumerate(self.nodes, 1):
@@ -132,11 +147,11 @@ class Nodes:
         return _text(node.ask("CLUSTER", "MYID"))
 
     def _knows_all(self, node: Process) -> bool:
-        with redis.Redis(port=node.port, decode_responses=True) as client:
+        with node.client(decode_responses=True) as client:
             return int(client.cluster("INFO")["cluster_known_nodes"]) == len(self.nodes)
 
     def _is_well(self, node: Process) -> bool:
-        with redis.Redis(port=node.port, decode_responses=True) as client:
+        with node.client(decode_responses=True) as client:
             slots, role = client.cluster("SLOTS"), client.execute_command("ROLE")
             told = client.cluster("INFO")["cluster_state"] == "ok"
             linked = role[0] == "master" or role[3] == "connected"
@@ -148,7 +163,8 @@ def _text(answer: object) -> str:
 
 
 @contextlib.contextmanager
-def cluster(engine: str, primaries: int = 3, replicas: int = 0) -> Iterator[Nodes]:
+def cluster(engine: str, primaries: int = 3, replicas: int = 0, files: Path | None = None) -> Iterator[Nodes]:
+    """`files`: of `certificates`; the nodes speak TLS, also with each other."""
     # Nodes talk to each other on the ports behind theirs; on port + 10000, which may be taken, unless told.
     count = primaries + replicas
     first = free_ports(2 * count)
@@ -163,10 +179,13 @@ def cluster(engine: str, primaries: int = 3, replicas: int = 0) -> Iterator[Node
                     "cluster-node-timeout 1000",
                     "repl-ping-replica-period 1",
                     "repl-diskless-sync-delay 0",
+                    *(() if files is None else ("tls-cluster yes",)),
+                    files=files,
                 )
                 for number in range(count)
             ],
             primaries,
+            files,
         )
         nodes.form()
         yield nodes
@@ -175,35 +194,43 @@ def cluster(engine: str, primaries: int = 3, replicas: int = 0) -> Iterator[Node
 class Watched:
     """A primary, a replica, and a Sentinel that promotes the replica when the primary is gone for half a second."""
 
-    def __init__(self, primary: Process, replica: Process, sentinel: Process, link: LossyProxy) -> None:
+    def __init__(
+        self, primary: Process, replica: Process, sentinel: Process, link: LossyProxy, files: Path | None = None
+    ) -> None:
         self.primary, self.replica, self.sentinel = primary, replica, sentinel
+        self._files = files
         self.link = link
         """What the primary tells the replica goes through it."""
 
     @property
     def url(self) -> str:
         # The first Sentinel is one that nobody started: there is another.
-        return f"redis+sentinel://127.0.0.1:1,127.0.0.1:{self.sentinel.port}/acme"
+        hosts = f"127.0.0.1:1,127.0.0.1:{self.sentinel.port}"
+        if self._files is None:
+            return f"redis+sentinel://{hosts}/acme"
+        return over_tls(f"{hosts}/acme", self._files, "rediss+sentinel")
 
     def promoted(self) -> bool:
         return "role:master" in self.replica.info("replication")
 
 
 @contextlib.contextmanager
-def watched(engine: str) -> Iterator[Watched]:
+def watched(engine: str, files: Path | None = None) -> Iterator[Watched]:
+    """`files`: of `certificates`; all of them speak TLS."""
     first = free_ports(3)
     with processes() as start, contextlib.ExitStack() as held:
-        primary = start(engine, first, "repl-diskless-sync-delay 0")
+        primary = start(engine, first, "repl-diskless-sync-delay 0", files=files)
         until(lambda: primary.ask("PING") is not None, "the primary")
         link = held.enter_context(contextlib.closing(LossyProxy(f"redis://127.0.0.1:{first}")))
-        replica = start(engine, first + 1, f"replicaof 127.0.0.1 {urlsplit(link.url).port}")
+        replica = start(engine, first + 1, f"replicaof 127.0.0.1 {urlsplit(link.url).port}", files=files)
         until(lambda: "master_link_status:up" in replica.info("replication"), "the replica")
         sentinel = start(
             engine, first + 2, f"sentinel monitor acme 127.0.0.1 {first} 1",
-            "sentinel down-after-milliseconds acme 500", "sentinel failover-timeout acme 3000", sentinel=True,
+            "sentinel down-after-milliseconds acme 500", "sentinel failover-timeout acme 3000",
+            sentinel=True, files=files,
         )  # fmt: skip
         until(lambda: "slaves=1" in sentinel.info("sentinel"), "the Sentinel")
-        yield Watched(primary, replica, sentinel, link)
+        yield Watched(primary, replica, sentinel, link, files)
 
 
 @contextlib.contextmanager
@@ -217,17 +244,24 @@ def guarded(engine: str) -> Iterator[tuple[str, Path]]:
             f"tls-key-file {files}/server.key", f"tls-ca-cert-file {authority}", "tls-auth-clients yes",
             "user default off", "user homerealm on >s3cret/% ~* &* +@all",
         )  # fmt: skip
-        secure = {
-            "ssl": True, "ssl_ca_certs": str(authority), "ssl_certfile": f"{files}/client.crt",
-            "ssl_keyfile": f"{files}/client.key",
-        }  # fmt: skip
 
         def answers() -> bool:
-            with redis.Redis(port=port, username="homerealm", password="s3cret/%", **secure) as client:  # type: ignore[arg-type]
+            with redis.Redis(port=port, username="homerealm", password="s3cret/%", **_as_client(files)) as client:  # type: ignore[arg-type]
                 return bool(client.ping())
 
         until(answers, "the server with TLS")
         yield f"127.0.0.1:{port}", files
+
+
+def _as_client(files: Path) -> dict[str, object]:
+    return {
+        "ssl": True, "ssl_ca_certs": f"{files}/ca.crt", "ssl_certfile": f"{files}/client.crt",
+        "ssl_keyfile": f"{files}/client.key",
+    }  # fmt: skip
+
+
+def over_tls(rest: str, files: Path, scheme: str = "rediss") -> str:
+    return f"{scheme}://{rest}?ca_bundle={files}/ca.crt&certificate={files}/client.crt&key={files}/client.key"
 
 
 def certificates(folder: Path) -> Path:

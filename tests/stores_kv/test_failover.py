@@ -23,10 +23,14 @@ from broker.testing.clock import FixedClock
 from broker.testing.race import race
 from broker.testing.samples import a_grant
 from tests.kv_engines import ENGINES, LossyProxy
-from tests.kv_servers import Watched, cluster, until, watched
+from tests.kv_servers import Watched, certificates, cluster, until, watched
+from tests.servers import short_folder
 
 HOUR = timedelta(hours=1)
 FROM = Limit("from", burst=20, period=timedelta(seconds=1))
+LEFT = pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
+"""Where the other side goes between connection and handshake, Python's `SSLContext.wrap_socket` raises and leaves its
+socket to be collected."""
 TICKETS = [f"ticket-{number}" for number in range(300)]
 
 
@@ -40,12 +44,14 @@ class Fallible:
 
 @contextlib.contextmanager
 def fallible(kind: str, engine: str) -> Iterator[Fallible]:
-    if kind == "sentinel":
-        with watched(engine) as servers:
-            yield Fallible(servers.url, servers.primary.kill)
-    else:
-        with cluster(engine, replicas=3) as nodes:
-            yield Fallible(nodes.url, nodes.nodes[0].kill)
+    with short_folder() as files:
+        secret = certificates(files).parent if "TLS" in kind else None
+        if "sentinel" in kind:
+            with watched(engine, secret) as servers:
+                yield Fallible(servers.url, servers.primary.kill)
+        else:
+            with cluster(engine, replicas=3, files=secret) as nodes:
+                yield Fallible(nodes.url, nodes.nodes[0].kill)
 
 
 @pytest.fixture(params=ENGINES)
@@ -60,7 +66,11 @@ def connected(url: str) -> Iterator[RedisKeyValue]:
         yield kv
 
 
-@pytest.mark.parametrize(("kind", "engine"), [("sentinel", "redis"), ("sentinel", "valkey"), ("cluster", "redis")])
+@pytest.mark.parametrize(
+    ("kind", "engine"),
+    [("sentinel", "redis"), ("sentinel", "valkey"), ("cluster", "redis"),
+     pytest.param("sentinel over TLS", "redis", marks=LEFT), pytest.param("cluster over TLS", "redis", marks=LEFT)],
+)  # fmt: skip
 def test_a_primary_is_killed_under_eight_who_take_and_nothing_is_taken_twice(kind: str, engine: str) -> None:
     with fallible(kind, engine) as store, connected(store.url) as kv:
         for ticket in TICKETS:
@@ -85,8 +95,10 @@ def test_a_primary_is_killed_under_eight_who_take_and_nothing_is_taken_twice(kin
             thread.start()
         half_way.wait()
         store.kill()
-        until(lambda: all(kv.put(f"new-{at}", b"", HOUR) for at in range(50)), "the store is back")
-        back.set()
+        try:
+            until(lambda: all(kv.put(f"new-{at}", b"", HOUR) for at in range(50)), "the store is back")
+        finally:
+            back.set()
         for thread in threads:
             thread.join()
         assert max(taken.values()) == 1
