@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from fnmatch import fnmatchcase
@@ -48,6 +48,8 @@ MAINTENANCE = timedelta(minutes=1)
 RESETS = frozenset({MailKind.RESET, MailKind.RESET_ELSEWHERE})
 SEALING = timedelta(seconds=1)
 """How long a row of the audit log waits for its place in the chain."""
+LOOKING = timedelta(seconds=5)
+"""Between two looks for what is missing, while nothing is."""
 JUMP = timedelta(seconds=30)
 """A clock that is put right by less than this is no news."""
 KEPT = timedelta(days=30)
@@ -70,6 +72,15 @@ class Notes(Protocol):
     def seal(self) -> Mark | None: ...
 
     def note_configuration(self, by: Actor, version: str) -> bool: ...
+
+
+class Misses(Protocol):
+    """broker.flows.readiness"""
+
+    @property
+    def asked(self) -> Mapping[str, object]: ...
+
+    def missing(self) -> tuple[str, ...]: ...
 
 
 class WorkerRuntime(Protocol):
@@ -100,6 +111,8 @@ class WorkerRuntime(Protocol):
     def leases(self) -> Leases: ...
     @property
     def entropy(self) -> Entropy: ...
+    @property
+    def readiness(self) -> Misses: ...
 
 
 class Worker:
@@ -116,6 +129,8 @@ class Worker:
         self._noted = ""
         self._fitted_at: datetime | None = None
         self._clocks: tuple[datetime, float] | None = None
+        self._missing: tuple[str, ...] = ()
+        self._looked_at: datetime | None = None
 
     @property
     def runtime(self) -> WorkerRuntime:
@@ -133,9 +148,12 @@ class Worker:
                 self._in_turn()
                 self._watch_the_clock()
                 self.runtime.meter.level("worker_round_timestamp_seconds", self.runtime.clock.now().timestamp())
+                if self._missing or is_due(self._looked_at, LOOKING, self.runtime.clock.now()):
+                    self._look_for_what_is_missing()
             except Exception as error:
                 worked = 0
                 log.error("worker.failed", error=_short(error), exc_info=not isinstance(error, Unavailable))
+                self._look_for_what_is_missing()
                 stop.wait(FIRST_RETRY.total_seconds())
             if not worked:
                 stop.wait(IDLE)
@@ -306,6 +324,19 @@ class Worker:
         self._fitted_at = now
         runtime.meter.level("schema_unfit", 0)
         runtime.meter.level("schema_revision", int(revision))
+
+    def _look_for_what_is_missing(self) -> None:
+        """Which stores we cannot use, for the log and the internal listener: a round goes well without the key-value
+        store, and people may have no web process here that is asked. Raises nothing."""
+        runtime = self.runtime
+        self._looked_at = runtime.clock.now()
+        try:
+            self._missing = runtime.readiness.missing()
+        except Exception as error:
+            log.error("worker.failed", error=_short(error), exc_info=True)
+            return
+        for store in runtime.readiness.asked:
+            runtime.meter.level("store_missing", store in self._missing, store)
 
     def _in_turn(self) -> None:
         """What one of all workers does, at its times."""

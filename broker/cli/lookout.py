@@ -65,23 +65,30 @@ def open_lookout(settings: Settings, metrics: str | None) -> socket.socket | Non
 
 
 def lookout_process(
-    listener: socket.socket, settings: Settings, metrics: str | None, roles: Sequence[str], environment: dict[str, str]
+    listener: socket.socket,
+    web: socket.socket,
+    settings: Settings,
+    metrics: str | None,
+    roles: Sequence[str],
+    environment: dict[str, str],
 ) -> Process:
-    """The internal listener for a Supervisor; from here on every process keeps its numbers for it. The socket is
-    ours: who asks while the process is started again waits, and nobody else gets the address meanwhile."""
+    """The internal listener for a Supervisor; from here on every process keeps its numbers for it. Its socket is
+    ours: who asks while the process is started again waits, and nobody else gets the address meanwhile. `web` is the
+    socket of the web processes."""
     folder = counting(settings, metrics)
     environment[METRICS] = str(folder)
     host, _ = _parted(metrics or settings.metrics or "")
+    asked = "{}:{}".format(*_reached(web))
 
     def begin() -> None:
         from broker.serving.lookout import run
 
         gc.enable()
-        run(listener.fileno(), host, folder, roles)
+        run(listener.fileno(), host, asked, folder, roles)
 
     return Process(
         "the internal listener",
-        [sys.executable, "-m", "broker.serving.lookout", str(listener.fileno()), host, str(folder), *roles],
+        [sys.executable, "-m", "broker.serving.lookout", str(listener.fileno()), host, asked, str(folder), *roles],
         title="broker metrics",
         begin=begin,
         inherits=[listener.fileno()],
@@ -104,12 +111,16 @@ def _parted(where: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _reached(listener: socket.socket) -> tuple[str, int]:
+    """Where a process of this machine reaches it."""
+    host, port = listener.getsockname()[:2]
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104 - compared, not bound
+
+
 def _answers(listener: socket.socket) -> bool:
     """Whether somebody takes connections from this socket, and answers, whatever it is."""
-    host, port = listener.getsockname()[:2]
-    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
     try:
-        with socket.create_connection((local, port), timeout=2) as asking:
+        with socket.create_connection(_reached(listener), timeout=2) as asking:
             asking.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             return asking.recv(16).startswith(b"HTTP/1.")
     except OSError:

@@ -76,7 +76,7 @@ def serve(
         environment[NO_UPGRADE] = "1"
     last_good.make(environment)
     roles = ["web"] if no_worker else ["web", "worker"]
-    processes = [] if internal is None else [lookout_process(internal, settings, metrics, roles, environment)]
+    processes = [] if internal is None else [lookout_process(internal, listener, settings, metrics, roles, environment)]
     answering = os.eventfd(0)
     if not no_worker:
         processes.append(worker_process(environment, answering))

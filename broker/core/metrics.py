@@ -49,6 +49,7 @@ METRICS: Mapping[str, Metric] = {
     "worker_round_timestamp_seconds": Metric("gauge", "When the background worker did its last round.", (), "max"),
     "schema_revision": Metric("gauge", "The revision of the tables of the database.", (), "max"),
     "schema_unfit": Metric("gauge", "1 while this version cannot work with them.", (), "max"),
+    "store_missing": Metric("gauge", "1 while the background worker cannot use it.", ("store",), "max"),
     "config_info": Metric("gauge", "Processes that run a version of the configuration.", ("version",)),
     "config_refused": Metric("gauge", "1 while changed files are refused.", (), "max"),
     "events_dropped": Metric("counter", "Lines of the log that were lost."),

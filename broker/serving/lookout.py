@@ -1,13 +1,15 @@
 """The internal listener: metrics of all processes of this machine, and why something is not ready.
 
 A process of its own, so that it answers also when the others do not, and costs them nothing:
-`python -m broker.serving.lookout FD HOST FOLDER ROLE...`, where FD is a listening socket, HOST what the configuration
-calls its address, and the roles are those of the processes that should live here.
-It has no way to the stores.
+`python -m broker.serving.lookout FD HOST WEB FOLDER ROLE...`, where FD is a listening socket, HOST what its address is
+called in the configuration, WEB the address of the web processes, and the roles are those of the processes that should
+live here.
+It has no way to the stores: it asks a web process, and believes the background worker.
 """
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
 import json
 import os
@@ -30,6 +32,9 @@ from broker.services.tally import Key, total
 LATE = 120.0
 """Seconds without a round of the background worker that are too many; the alert says the same."""
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
+PATIENCE = 5.0
+"""Seconds that a web process has to say what it misses: it waits for its stores itself."""
+STORES = {"database": "the database", "key_value": "the key-value store", "signing_keys": "the signing keys"}
 ROLES = {"web": "web process", "worker": "background worker"}
 _PAGE = os.sysconf("SC_PAGESIZE")
 _EDGES = (*(repr(edge) for edge in SECONDS), "+Inf")
@@ -97,14 +102,37 @@ def _open_files(pid: int) -> int:
 _PROCESS = {"processes": lambda _: 1, "resident_memory_bytes": _resident, "open_files": _open_files}
 
 
-def state(folder: Path, now: float, wanted: Sequence[str]) -> dict[str, Any]:
-    """What the processes of this machine say of themselves, `now` in seconds since 1970: who lives, when the background
-    worker did its last round, what the tables are, whether changed files are refused; and in words why it is not ready.
-    `wanted` are the roles that must be there."""
+def missed_by_web(web: str) -> list[str] | None:
+    """What the public `/readyz` names: a web process asks its stores now. None: there was no such answer in time."""
+    host, _, port = web.rpartition(":")
+    asking = http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
+    try:
+        asking.request("GET", "/readyz", headers={"Host": "localhost"})
+        return [str(store) for store in json.loads(asking.getresponse().read())["missing"]]
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+        return None
+    finally:
+        asking.close()
+
+
+def state(folder: Path, now: float, wanted: Sequence[str], web: str = "") -> dict[str, Any]:
+    """What the processes of this machine say of themselves, `now` in seconds since 1970: who lives, which stores they
+    miss, when the background worker did its last round, what the tables are, whether changed files are refused; and in
+    words why it is not ready. `wanted` are the roles that must be there; `web` is where web processes are asked."""
     sums, living = total(folder)
+    missing = {key[1] for key, value in sums.items() if key[0] == "store_missing" and value}
     round_at = sums.get(("worker_round_timestamp_seconds",))
-    age = None if round_at is None else max(0.0, round(now - round_at, 1))
     reasons = [f"no {ROLES[role]} is alive" for role in wanted if not living.get(role)]
+    if web and living.get("web"):
+        missed = missed_by_web(web)
+        if missed is None:
+            reasons.append(f"no web process said within {PATIENCE:.0f} s what it misses")
+        missing.update(missed or ())
+    reasons += [
+        f"{STORES.get(store, store)} cannot be used: `store.unavailable` in the log says why"
+        for store in sorted(missing)
+    ]
+    age = None if round_at is None else max(0.0, round(now - round_at, 1))
     if age is not None and age > LATE:
         reasons.append(f"the background worker did its last round {age:.0f} s ago")
     if sums.get(("schema_unfit",)):
@@ -113,6 +141,7 @@ def state(folder: Path, now: float, wanted: Sequence[str]) -> dict[str, Any]:
     return {
         "ready": not reasons,
         "reasons": reasons,
+        "missing": sorted(missing),
         "processes": {role: len(pids) for role, pids in living.items()},
         "worker_round_age_seconds": age,
         "schema_revision": None if revision is None else int(revision),
@@ -126,10 +155,17 @@ class Lookout(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(
-        self, listener: socket.socket, folder: Path, wanted: Sequence[str] = tuple(ROLES), *, name: str = ""
+        self,
+        listener: socket.socket,
+        folder: Path,
+        wanted: Sequence[str] = tuple(ROLES),
+        *,
+        name: str = "",
+        web: str = "",
     ) -> None:
-        """`wanted` are the roles that make this machine ready, `name` is what the listener's address is called."""
-        self.folder, self.wanted = folder, wanted
+        """`wanted` are the roles that make this machine ready, `name` is what the listener's address is called, `web`
+        is the HOST:PORT of web processes."""
+        self.folder, self.wanted, self.web = folder, wanted, web
         self._name = name.lower()
         self.registry = CollectorRegistry()
         self.registry.register(Numbers(folder))
@@ -172,7 +208,8 @@ class _Answers(BaseHTTPRequestHandler):
             case "/metrics":
                 self._answer(200, TEXT, generate_latest(self.server.registry))
             case "/readyz":
-                told = state(self.server.folder, SystemClock().now().timestamp(), self.server.wanted)
+                here = self.server
+                told = state(here.folder, SystemClock().now().timestamp(), here.wanted, here.web)
                 self._answer(200 if told["ready"] else 503, "application/json", json.dumps(told).encode() + b"\n")
             case _:
                 self.send_error(404)
@@ -188,12 +225,12 @@ class _Answers(BaseHTTPRequestHandler):
         """A scrape is no event."""
 
 
-def run(descriptor: int, name: str, folder: Path, wanted: Sequence[str]) -> None:
+def run(descriptor: int, name: str, web: str, folder: Path, wanted: Sequence[str]) -> None:
     """Until the process is ended."""
-    with Lookout(socket.socket(fileno=descriptor), folder, wanted, name=name) as server:
+    with Lookout(socket.socket(fileno=descriptor), folder, wanted, name=name, web=web) as server:
         server.serve_forever()
 
 
 if __name__ == "__main__":
     if tether.tie(os.getppid()):
-        run(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4:])
+        run(int(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]), sys.argv[5:])

@@ -88,7 +88,8 @@ class MetricsSettings(SettingsModel):
     """Metrics of all processes of a machine."""
 
     listen: Annotated[str, AfterValidator(_listener)] | None = Field(default=None, examples=["127.0.0.1:9464"])
-    """Where `/metrics` is answered: an address that only your own systems reach. Off by default."""
+    """Where `/metrics` and a `/readyz` with reasons are answered: an address that only your own systems reach. Replicas
+    on one machine get one each from `--metrics` of `homerealm serve`, which is instead of this. Off by default."""
 
 
 class BrokerFile(SettingsModel):

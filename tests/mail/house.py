@@ -12,6 +12,7 @@ from broker.core.tenant import MailRules, Settings, Tenant
 from broker.core.values import DirectoryId, TenantId
 from broker.core.watching import NO_METER
 from broker.flows.ledger import Ledger
+from broker.flows.readiness import Readiness
 from broker.services.mail_facts import FACTS
 from broker.services.mail_render import MailRenderer
 from broker.services.mailer import Transport, open_transport
@@ -83,6 +84,7 @@ class House:
         self.leases = Alone()
         self.entropy = SeededEntropy(2)
         self.meter = NO_METER
+        self.readiness = Readiness({"database": self.database.ping}, lambda *_, **__: None)
         self.worker = Worker(self)
 
     def transports(self, url: str) -> Transport:

@@ -14,10 +14,13 @@ import pytest
 from broker.cli.lookout import counting
 from broker.core.tenant import Settings
 from broker.services.tally import ARCHIVE, Tally
+from broker.serving.lookout import state
 from tests.crash.processes import kill_nine, wait_until
 from tests.kv_engines import server as key_value_server
-from tests.seeing.test_metrics import LOGIN, in_a_child, readiness, scrape
-from tests.servers import BROKER_YAML, TENANT_YAML, Homerealm, free_ports, homerealm, listens, program
+from tests.kv_servers import processes
+from tests.postgresql import Postgres
+from tests.seeing.test_metrics import LOGIN, in_a_child, readiness, scrape, until
+from tests.servers import BROKER_YAML, TENANT_YAML, Homerealm, free_ports, homerealm, listens, program, running
 from tests.serving.test_serve import one, within_20_seconds
 
 FLEET = f'{BROKER_YAML}metrics: {{{{listen: "127.0.0.1:LISTEN"}}}}\n'
@@ -119,6 +122,59 @@ def test_a_listener_that_is_killed_is_started_again_on_its_socket() -> None:
             with pytest.raises(OSError, match="in use"):
                 socket.create_server(("127.0.0.1", listen), reuse_port=False)
             assert counted(listen)[0] == 1, "who asks meanwhile waits"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+def misses(port: int, store: str, reason: str, other: str) -> bool:
+    """Whether the listener says that this store cannot be used, and does not accuse the other one."""
+    status, told = readiness(port)
+    said = f"{reason} cannot be used: `store.unavailable` in the log says why"
+    return status == 503 and store in told["missing"] and said in told["reasons"] and other not in told["missing"]
+
+
+@pytest.mark.crash
+def test_a_store_that_is_stopped_is_a_reason_until_it_is_back(postgres: Postgres) -> None:
+    with processes() as start, homerealm() as server:
+        server.port = free_ports(4)
+        serve, worker, kv = (server.port + place for place in (1, 2, 3))
+        redis = start("valkey", kv)
+        server.database, server.key_value = postgres.fresh(), f"redis://127.0.0.1:{kv}"
+        server.configure({"acme": TENANT_YAML})
+        alone = [program(), "worker", "--config", server.config, "--metrics", f"127.0.0.1:{worker}"]
+        with (
+            server.serving("--workers", "2", "--no-worker", "--metrics", f"127.0.0.1:{serve}"),
+            running(alone, lambda: listens(worker), log=server.log, cwd=server.folder),
+        ):
+            # Before its first round a worker without a database ends, and says why.
+            until(worker, lambda seen: ("homerealm_worker_round_timestamp_seconds",) in seen)
+            for stop, again, seen in (
+                (postgres.stop, postgres.start, ("database", "the database", "key_value")),
+                (redis.kill, redis.start, ("key_value", "the key-value store", "database")),
+            ):
+                for port in (serve, worker):
+                    wait_until(lambda port=port: readiness(port)[0] == 200, "the internal /readyz")
+                stop()
+                for port in (serve, worker):  # what web processes say, and what a worker says without any
+                    wait_until(lambda port=port, seen=seen: misses(port, *seen), f"{port} without {seen[1]}")
+                again()
+            for port in (serve, worker):
+                wait_until(lambda port=port: readiness(port)[0] == 200, "the internal /readyz")
+
+
+def test_web_processes_that_say_nothing_are_a_reason(tmp_path: Path) -> None:
+    web = Tally(tmp_path, "web")
+    web.level("config_refused", 0)
+    told = state(tmp_path, 0, ["web"], f"127.0.0.1:{free_ports(1)}")
+    assert told["reasons"] == ["no web process said within 5 s what it misses"]
 
 
 def test_what_dead_processes_have_counted_is_put_away_before_others_count_there(tmp_path: Path) -> None:

@@ -158,8 +158,8 @@ def test_the_internal_listener_says_why_it_is_not_ready(tmp_path: Path, port: in
     web.level("config_refused", 1)
     worker.level("worker_round_timestamp_seconds", 100_000_000_000)
     assert readiness(port) == (200, {
-        "ready": True, "reasons": [], "processes": {"web": 1, "worker": 1}, "worker_round_age_seconds": 0.0,
-        "schema_revision": 2,
+        "ready": True, "reasons": [], "missing": [], "processes": {"web": 1, "worker": 1},
+        "worker_round_age_seconds": 0.0, "schema_revision": 2,
         "configuration_refused": True,
     })  # fmt: skip
 
