@@ -16,6 +16,7 @@ from types import ModuleType
 import click
 import httpx2
 import pytest
+import yaml
 
 from broker.cli import main
 from broker.testing.clock import FixedClock
@@ -148,6 +149,13 @@ def understood(words: list[str], line: str) -> None:
 def test_a_command_that_does_not_exist_would_be_found(line: str) -> None:
     with pytest.raises((click.UsageError, AssertionError)):
         understood(line.split(), line)
+
+
+def test_prometheus_of_the_fleet_guide_asks_as_the_shipped_file_does() -> None:
+    [told] = [yaml.safe_load(text) for text in blocks("fleet", "yaml")]
+    shipped = yaml.safe_load((ROOT / "deploy" / "prometheus" / "scrape.yaml").read_text())
+    assert told["rule_files"] == shipped["rule_files"]
+    assert told["scrape_configs"] == [job for job in shipped["scrape_configs"] if job["job_name"] == "homerealm"]
 
 
 def module(folder: Path, name: str) -> ModuleType:

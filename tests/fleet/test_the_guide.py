@@ -89,6 +89,7 @@ def first(release: Path) -> dict[str, list[object]]:
         see("sign_in", "sign-in", "ada", password),
         see("sign_in", "across", "ada", password),
         "systemctl start homerealm@8002; homerealm-ready",
+        *told["Watch them"],
         *told["Change the configuration"],
         "old_kv=$(cat /srv/homerealm/secrets/key_value) old_db=$(cat /srv/homerealm/secrets/database)",
         *told["Change the secrets"],
