@@ -144,17 +144,8 @@ class Postgres:
     @contextlib.contextmanager
     def full(self) -> Iterator[None]:
         """The disk of its tables has no room until the block ends."""
-        filler = self._data / "filler"
-        try:
-            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-                while file.write(bytes(1 << 16)):
-                    pass
-            with contextlib.suppress(OSError), filler.open("ab", buffering=0) as file:
-                while file.write(bytes(1 << 12)):
-                    pass
+        with filled(self._data):
             yield
-        finally:
-            filler.unlink()
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
@@ -170,6 +161,22 @@ class Postgres:
         if self._user is None:
             return {}
         return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+
+
+@contextlib.contextmanager
+def filled(disk: Path) -> Iterator[None]:
+    """A disk has no room until the block ends."""
+    filler = disk / "filler"
+    try:
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(1 << 16)):
+                pass
+        with contextlib.suppress(OSError), filler.open("ab", buffering=0) as file:
+            while file.write(bytes(1 << 12)):
+                pass
+        yield
+    finally:
+        filler.unlink()
 
 
 def as_root() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -14,6 +15,7 @@ from tests.crash.processes import gone, kill_nine, tree, wait_until
 from tests.crash.visitor import Visitor
 from tests.faults.fleet import Clock, Fleet, frozen, person, talks_to
 from tests.faults.people import App
+from tests.postgresql import filled
 
 HELD, ASKER = 41, 42
 """Whose mail is in the hands of a worker that is killed; who asks for one while there is no room to write that down."""
@@ -148,12 +150,30 @@ def _database_full(fleet: Fleet) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _sqlite_full(fleet: Fleet) -> Iterator[None]:
+    """The log of transactions is emptied first: SQLite would go on in the room that it has there."""
+    assert fleet.disk is not None
+    app = App(fleet)
+    with contextlib.closing(sqlite3.connect(fleet.disk / "homerealm.db", timeout=10)) as database:
+        wait_until(lambda: database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0, "an empty log")
+    with filled(fleet.disk):
+        wait_until(lambda: _is_told(fleet), "writing is refused")
+        for _ in range(4):
+            assert app.visitor().get("/t/acme/login").status == 200
+        yield
+
+
 def _is_told(fleet: Fleet) -> bool:
     """Whether somebody who forgot a password gets a clear page instead of an answer that would not be true."""
     visitor = Visitor(fleet.origin, connect=fleet.connect)
     page = visitor.send(visitor.get("/t/acme/forgot"), "/forgot", username=person(ASKER).email)
     assert page.status in (200, 503), page
     return page.status == 503 and page.page == "error" and bool(page.reference)
+
+
+def sqlite_lacks_room(fleet: Fleet) -> bool:
+    return any("disk is full" in event.get("error", "") for event in fleet.events("worker.failed"))
 
 
 def lacks_room(fleet: Fleet) -> bool:
@@ -319,7 +339,7 @@ SLOW = Fault(
     _slow, all_were_late, "`requests.late` with their number", answers=frozenset(), lasts=all_were_late,
 )  # fmt: skip
 DISK = Fault(
-    "a full disk", "no file of one replica grows, neither its log nor its mails; SQLite: tests/crash",
+    "a full disk", "no file of one replica grows, neither its log nor its mails",
     "the lines of the log meanwhile", _disk, lambda fleet: bool(fleet.events("events.dropped")), "`events.dropped`",
     lasts=lambda fleet: True,
 )  # fmt: skip
@@ -327,6 +347,11 @@ DATABASE_FULL = Fault(
     "the disk of PostgreSQL is full", "no page more for any table; WAL elsewhere (without room for it PostgreSQL ends)",
     "nothing that was answered; what writes is told 503, tokens and pages go on", _database_full, lacks_room,
     "`worker.failed` with PostgreSQL's words", lasts=lacks_room, hinders=True,
+)  # fmt: skip
+SQLITE_FULL = Fault(
+    "the disk of SQLite is full", "a single node; no room on the disk of the database, its log and mails are elsewhere",
+    "nothing that was answered; what writes is told 503, pages go on", _sqlite_full, sqlite_lacks_room,
+    "`worker.failed` with SQLite's words", lasts=sqlite_lacks_room, hinders=True,
 )  # fmt: skip
 STEPS = (
     Fault(

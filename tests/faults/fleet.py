@@ -107,6 +107,8 @@ class Fleet:
     """Processes that it talks to besides."""
     transport: str = ""
     """Where mails go; empty: into a folder."""
+    disk: Path | None = None
+    """Of a single node on SQLite: what its database lies on, and nothing else."""
     turns: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -173,6 +175,20 @@ def postgres(megabytes: int = 0) -> Iterator[Postgres]:
 
 
 @contextlib.contextmanager
+def small_disk(megabytes: int) -> Iterator[Path]:
+    """A disk that a test may fill."""
+    if subprocess.run([*as_root(), "true"], check=False, capture_output=True).returncode:
+        pytest.skip("a disk of its own needs root, or sudo without a password")
+    with short_folder() as folder:
+        options = f"size={megabytes}m,mode=0700,uid={os.getuid()}"
+        subprocess.run([*as_root(), "mount", "-t", "tmpfs", "-o", options, "none", folder], check=True)
+        try:
+            yield folder
+        finally:
+            subprocess.run([*as_root(), "umount", "--lazy", folder], check=False)
+
+
+@contextlib.contextmanager
 def fleet(
     postgres: Postgres,
     *,
@@ -182,18 +198,20 @@ def fleet(
     timed: bool = False,
     outside: bool = False,
     kept: bool = False,
+    disk: Path | None = None,
     people: int = PEOPLE,
 ) -> Iterator[Fleet]:
     """Two replicas that serve. `sentinel`: Redis is a primary with a replica under a Sentinel. `alone`: a single node
     on the embedded store. `aged`: it has been there for more than an hour, so that a store without anything in it was
     flushed. `timed`: a file sets the clock. `outside`: a mail server and an upstream provider are there. `kept`: Redis
-    keeps a file, and what it has answered is in it.
+    keeps a file, and what it has answered is in it. `disk`: where the database lies, which is SQLite then.
     """
     with short_folder() as folder, contextlib.ExitStack() as held:
         environment = Clock(folder).environment() if timed else {}
         others, tenant, transport = held.enter_context(_outside(folder)) if outside else ({}, TENANT, "")
         redis, key_value = (None, "embedded") if alone else held.enter_context(_redis(sentinel, kept))
-        port, database = free_port(), postgres.fresh(AGE if aged else 0)
+        port = free_port()
+        database = postgres.fresh(AGE if aged else 0) if disk is None else f"sqlite:///{disk}/homerealm.db"
         if aged and redis is not None:
             it_was_there_before(redis, database)
         settings = BROKER.replace("SHARED", str(folder)).replace("TRANSPORT", transport or f"maildir:{folder}/mail")
@@ -207,7 +225,7 @@ def fleet(
         fill(replicas[0].config, tuple(person(number) for number in range(people)), os.environ)
         for replica in replicas:
             held.enter_context(replica.serving("--workers", "1"))
-        yield Fleet(folder, port, replicas, postgres, redis, others, transport)
+        yield Fleet(folder, port, replicas, postgres, redis, others, transport, disk)
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ import pytest
 from tests.crash.processes import wait_until
 from tests.faults import blows
 from tests.faults.blows import Fault
-from tests.faults.fleet import Fleet, fleet, person
-from tests.faults.fleet import postgres as small_disk
+from tests.faults.fleet import Fleet, fleet, person, small_disk
+from tests.faults.fleet import postgres as on_small_disk
 from tests.faults.people import App, Crowd, Unexpected, links
 from tests.faults.rows import Row, note, titles
 from tests.postgresql import Postgres
@@ -51,8 +51,13 @@ def test_a_fleet_recovers_when_its_store_comes_back_empty(postgres: Postgres) ->
 
 
 def test_a_fleet_recovers_when_the_disk_of_its_database_has_room_again() -> None:
-    with small_disk(150) as postgres, fleet(postgres) as two:
+    with on_small_disk(150) as postgres, fleet(postgres) as two:
         story(blows.DATABASE_FULL, App(two))
+
+
+def test_a_single_node_recovers_when_the_disk_of_its_database_has_room_again(postgres: Postgres) -> None:
+    with small_disk(16) as disk, fleet(postgres, alone=True, disk=disk) as one:
+        story(blows.SQLITE_FULL, App(one))
 
 
 def test_a_fleet_recovers_when_the_primary_is_killed(postgres: Postgres) -> None:
