@@ -15,6 +15,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from compose_spec import PyCompose
 
 from tests.postgresql import programs
 from tests.servers import ROOT, answers, homerealm, program, running
@@ -156,6 +157,16 @@ def test_a_pod_that_starts_before_the_job_refuses_and_serves_after_it() -> None:
 # --- Compose --------------------------------------------------------------------------------------------------------
 
 
+def test_compose_has_only_keys_and_values_of_the_specification() -> None:
+    every = PyCompose.from_yaml(yaml.safe_dump(COMPOSE))
+    every.validate()
+    assert set(every.service_names()) == set(COMPOSE["services"])
+    for wrong in ({"read_onli": True}, {"restart": "sometimes"}, {"stop_grace_period": "10 parsecs"}):
+        mistaken = COMPOSE | {"services": COMPOSE["services"] | {"broker1": COMPOSE["services"]["broker1"] | wrong}}
+        with pytest.raises(ValueError, match="broker1"):
+            PyCompose.from_yaml(yaml.safe_dump(mistaken))
+
+
 def test_compose_names_nothing_that_it_does_not_define() -> None:
     for name, service in COMPOSE["services"].items():
         assert set(service.get("depends_on", ())) <= set(COMPOSE["services"]), name
@@ -195,7 +206,7 @@ def test_prepare_keeps_what_is_there(composed: Path) -> None:
     assert before == {path: path.read_text() for path in composed.rglob("*") if path.is_file()}
 
 
-# --- Container, systemd, bill of materials --------------------------------------------------------------------------
+# --- Container, systemd --------------------------------------------------------------------------
 
 
 def test_the_container_is_made_of_files_that_are_there_and_runs_without_rights() -> None:
