@@ -191,7 +191,7 @@ class Crowd:
             asks = [one for one in (*mine, *mine)[(number - mine[0]) :] if self._may_ask(one)][:1]
             for name, step, who in (("login", self._sign_in, [number]), ("reset", self._reset, asks)):
                 try:
-                    if who and (name == "login" or turn % self.resets_every == 1):
+                    if name == "login" or (who and turn % self.resets_every == 1 and self._is_time(mine)):
                         step(who[0])
                         self.seen.add(who[0])
                         self.done[name] += 1
@@ -241,6 +241,11 @@ class Crowd:
                 return False
             raise
         return True
+
+    def _is_time(self, mine: range) -> bool:
+        """Not so often that everybody has asked within a minute: then nobody may."""
+        last = max(self.app.asked_at.get(number, -APART) for number in mine)
+        return time.monotonic() - last >= APART / EACH
 
     def _may_ask(self, number: int) -> bool:
         return time.monotonic() - self.app.asked_at.get(number, -APART) >= APART

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import urllib.request
@@ -45,6 +46,19 @@ def counted(port: int) -> tuple[float, float, float]:
     return web, worker, sum(asked)
 
 
+def is_ready(port: int) -> None:
+    """Raises `AssertionError` with the reasons, when it does not become so."""
+    told: list[object] = []
+
+    def yes() -> bool:
+        told[:] = readiness(port)
+        return told[0] == 200
+
+    with contextlib.suppress(AssertionError):
+        wait_until(yes, "the internal /readyz")
+    assert told[0] == 200, told
+
+
 def test_each_replica_of_a_machine_has_a_listener_and_numbers_of_its_own(
     replicas: tuple[Homerealm, Homerealm, int],
 ) -> None:
@@ -54,7 +68,7 @@ def test_each_replica_of_a_machine_has_a_listener_and_numbers_of_its_own(
         second.serving("--workers", "2", "--metrics", f"127.0.0.1:{listen + 2}"),
     ):
         for port in (listen + 1, listen + 2):
-            wait_until(lambda port=port: readiness(port)[0] == 200, "the internal /readyz")
+            is_ready(port)
         for _ in range(3):
             address = f"http://127.0.0.1:{second.port}/t/acme{DISCOVERY}"
             name = {"Host": f"localhost:{first.port}"}
@@ -161,13 +175,13 @@ def test_a_store_that_is_stopped_is_a_reason_until_it_is_back(postgres: Postgres
                 (redis.kill, redis.start, ("key_value", "the key-value store", "database")),
             ):
                 for port in (serve, worker):
-                    wait_until(lambda port=port: readiness(port)[0] == 200, "the internal /readyz")
+                    wait_until(lambda port=port: readiness(port)[0] == 200, f"the internal /readyz of {port}")
                 stop()
                 for port in (serve, worker):  # what web processes say, and what a worker says without any
                     wait_until(lambda port=port, seen=seen: misses(port, *seen), f"{port} without {seen[1]}")
                 again()
             for port in (serve, worker):
-                wait_until(lambda port=port: readiness(port)[0] == 200, "the internal /readyz")
+                wait_until(lambda port=port: readiness(port)[0] == 200, f"the internal /readyz of {port}")
 
 
 def test_web_processes_that_say_nothing_are_a_reason(tmp_path: Path) -> None:
