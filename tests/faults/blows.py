@@ -43,6 +43,8 @@ class Fault:
     """Of a fault that lasts: whether it has lasted long enough. Then health is waited for when it is over."""
     hinders: bool = False
     """Of a fault that lasts: whether people who sign in are hindered meanwhile."""
+    cuts_off: bool = False
+    """Whether a mail server may have taken a mail, and no worker lived or waited to hear so: that mail comes again."""
     over: Callable[[Fleet], bool] | None = None
     """What must have happened besides, before the fleet counts as healthy."""
 
@@ -252,7 +254,7 @@ IN_ITS_HANDS = Fault(
     "a worker is killed with a mail in its hands", "`kill -9` while the mail server is frozen; until that mail came",
     "nothing; the mail comes when the lease ends", _in_its_hands,
     lambda fleet: ended(fleet, "background worker"), "`process.ended`",
-    over=lambda fleet: len(fleet.mailbox.to(person(HELD).email, "reset")) == 1,
+    over=lambda fleet: len(fleet.mailbox.to(person(HELD).email, "reset")) == 1, cuts_off=True,
 )  # fmt: skip
 SUPERVISOR = Fault(
     "the supervisor is killed", "`kill -9` of `homerealm serve` of one of two replicas; the rest of it ends in order",
@@ -326,7 +328,7 @@ MAIL = Fault(
     "the mail server freezes", "SIGSTOP until a delivery was given up for now, then SIGCONT",
     "nothing; mails come late",
     held("mail"), lambda fleet: bool(fleet.events("job.retried")), "`job.retried`",
-    lasts=lambda fleet: bool(fleet.events("job.retried")),
+    lasts=lambda fleet: bool(fleet.events("job.retried")), cuts_off=True,
 )  # fmt: skip
 UPSTREAM = Fault(
     "an upstream provider freezes", "SIGSTOP until a sign-in there was refused, then SIGCONT",

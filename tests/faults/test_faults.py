@@ -97,7 +97,7 @@ def story(fault: Fault, app: App) -> None:
     with Crowd(app) as crowd:
         wait_until(lambda: crowd.done["login"] >= 3 and bool(crowd.asked), "people use it, and forget")
         assert not crowd.troubles, crowd.troubles
-        began = time.monotonic()
+        began, since = time.monotonic(), time.time()
         with fault.strike(two):
             struck = time.monotonic()
             if fault.lasts is None:
@@ -110,6 +110,7 @@ def story(fault: Fault, app: App) -> None:
             struck = time.monotonic()
             healthy(app)
             seconds = time.monotonic() - struck
+        until = time.time()
         before = crowd.done["login"]
         wait_until(lambda: crowd.done["login"] > before + 3, "people use it as before")
         wait_until(lambda: fault.said(two), f"somebody says {fault.event}")
@@ -117,7 +118,7 @@ def story(fault: Fault, app: App) -> None:
     assert not unexplained, unexplained
     assert all(trouble.at >= began for trouble in crowd.troubles)
     wait_until(lambda: came(two, crowd), "every mail that was promised")
-    crowd.check_the_books()
+    crowd.check_the_books(lambda at: fault.cuts_off and since - 1 <= at <= until)
     note(Row(fault.title, fault.done, seconds, fault.lost, fault.event))
 
 
