@@ -31,7 +31,7 @@ def measure(target: Path, mode: str, seconds: float, options: argparse.Namespace
     if each := getattr(options, "each", None):  # a process for each of two cores
         proctree.spread(roots, each, [options.server_core, options.driver_core])
     else:
-        proctree.pin(roots, options.server_core)
+        proctree.bind(roots, {options.server_core})
     command = [
         *(["taskset", "-c", f"{options.server_core},{options.driver_core}"] if each else []),
         sys.executable,

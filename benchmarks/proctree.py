@@ -31,13 +31,8 @@ def tree(roots: list[int]) -> list[int]:
     return found
 
 
-def pin(roots: list[int], core: int) -> None:
-    """Bind every thread of the trees to one core (-1: to all); threads and children made later inherit it."""
-    bind(roots, {core} if core >= 0 else set(range(os.cpu_count() or 1)))
-
-
 def bind(roots: list[int], cores: set[int]) -> None:
-    """Bind every thread of the trees to these cores."""
+    """Bind every thread of the trees to these cores; threads and children made later inherit it."""
     for pid in tree(roots):
         for task in os.listdir(f"/proc/{pid}/task"):
             os.sched_setaffinity(int(task), cores)

@@ -87,7 +87,8 @@ def _store(config: Path, tell: Callable[..., None]) -> tuple[dict[str, str], Emb
 
 def _servers(config: Path, environment: dict[str, str], addresses: Addresses, folder: Path) -> list[Process]:
     """The web server and the worker of one broker; the first one also shows the mails of both."""
-    from broker.cli.serve import answers, open_port, web_processes, worker_process
+    from broker.cli.reached import answers
+    from broker.cli.serve import open_port, web_processes, worker_process
     from broker.demo.site import MAILDIRS
     from broker.processes.supervisor import Process
 
@@ -106,7 +107,7 @@ def _servers(config: Path, environment: dict[str, str], addresses: Addresses, fo
 
 
 def _app(addresses: Addresses) -> Process:
-    from broker.cli.serve import listens
+    from broker.cli.reached import listens
     from broker.processes.supervisor import Process
 
     port = addresses.ports[1]

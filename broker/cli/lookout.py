@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from broker.cli import REFUSED
+from broker.cli.reached import answers, reached
 from broker.processes.environment import METRICS
 from broker.processes.supervisor import Child, Process
 
@@ -78,7 +79,7 @@ def lookout_process(
     folder = counting(settings, metrics)
     environment[METRICS] = str(folder)
     host, _ = _parted(metrics or settings.metrics or "")
-    asked = "{}:{}".format(*_reached(web))
+    asked = "{}:{}".format(*_address(web))
 
     def begin() -> None:
         from broker.serving.lookout import run
@@ -93,16 +94,15 @@ def lookout_process(
         begin=begin,
         inherits=[listener.fileno()],
         on_reload=_knows_no_configuration,
-        ready=lambda: _answers(listener),
+        ready=lambda: answers(*_address(listener), "/", b"HTTP/1."),
     )
 
 
-def listen_in_a_thread(listener: socket.socket, settings: Settings, metrics: str | None) -> None:
-    """For a worker alone: there is nobody else to answer."""
+def listen_in_a_thread(listener: socket.socket, where: str, folder: Path) -> None:
+    """On HOST:PORT, for a worker alone that counts in this folder: there is nobody else to answer."""
     from broker.serving.lookout import Lookout
 
-    host, _ = _parted(metrics or settings.metrics or "")
-    server = Lookout(listener, counting(settings, metrics), ["worker"], name=host)
+    server = Lookout(listener, folder, ["worker"], name=_parted(where)[0])
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
 
 
@@ -111,20 +111,10 @@ def _parted(where: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _reached(listener: socket.socket) -> tuple[str, int]:
+def _address(listener: socket.socket) -> tuple[str, int]:
     """Where a process of this machine reaches it."""
     host, port = listener.getsockname()[:2]
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104 - compared, not bound
-
-
-def _answers(listener: socket.socket) -> bool:
-    """Whether somebody takes connections from this socket, and answers, whatever it is."""
-    try:
-        with socket.create_connection(_reached(listener), timeout=2) as asking:
-            asking.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            return asking.recv(16).startswith(b"HTTP/1.")
-    except OSError:
-        return False
+    return reached(host), port
 
 
 def _knows_no_configuration(child: Child) -> None:

@@ -23,6 +23,7 @@ from broker.processes import last_good, lean  # noqa: F401 - lean is the first o
 from broker.cli import REFUSED, WRONG
 from broker.cli.lookout import counting, listen_in_a_thread, lookout_process, open_lookout
 from broker.cli.options import config_option, metrics_option
+from broker.cli.reached import answers
 from broker.core.errors import BrokerError, ConfigurationError
 from broker.processes.cores import lanes_for_hashing, usable_cores
 from broker.processes.environment import (
@@ -151,9 +152,10 @@ def _count_alone(config: Path, metrics: str | None) -> None:
         raise SystemExit(WRONG)
     listener = open_lookout(settings, metrics) if metrics else None
     if metrics or settings.metrics:
-        os.environ[METRICS] = str(counting(settings, metrics))
-    if listener is not None:
-        listen_in_a_thread(listener, settings, metrics)
+        folder = counting(settings, metrics)
+        os.environ[METRICS] = str(folder)
+        if metrics and listener is not None:
+            listen_in_a_thread(listener, metrics, folder)
 
 
 def work(config: Path) -> None:
@@ -266,26 +268,6 @@ def open_port(host: str, port: int) -> socket.socket:
             why = f"port {port} needs privileges: choose --port 1024 or above, and put a proxy in front"
     click.echo(f"homerealm: {why}", err=True)
     raise SystemExit(REFUSED)
-
-
-def answers(host: str, port: int) -> bool:
-    """Whether /healthz says that all is well."""
-    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-    try:
-        with socket.create_connection((local, port), timeout=2) as asking:
-            asking.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            return asking.recv(1024).startswith(b"HTTP/1.1 200 ")
-    except OSError:
-        return False
-
-
-def listens(host: str, port: int) -> bool:
-    """Whether somebody takes connections there."""
-    try:
-        socket.create_connection((host, port), timeout=2).close()
-    except OSError:
-        return False
-    return True
 
 
 def _load(config: Path) -> Settings | None:

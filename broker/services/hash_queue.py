@@ -68,8 +68,11 @@ class HashQueue:
                 return None
             turn = threading.Lock()  # a third of the price of an Event
             turn.acquire()
-            (self._first if first else self._others).append(turn)
+            self._line(first).append(turn)
             return turn
+
+    def _line(self, first: bool) -> deque[threading.Lock]:
+        return self._first if first else self._others
 
     def _leave(self, whose: tuple[str, bool], turn: threading.Lock | None) -> None:
         """The next one has the place, if this one had it."""
@@ -78,8 +81,9 @@ class HashQueue:
             self._present[whose] -= 1
             if not self._present[whose]:
                 del self._present[whose]
-            if turn is not None and turn in (self._first if whose[1] else self._others):
-                (self._first if whose[1] else self._others).remove(turn)  # interrupted while it waited
+            line = self._line(whose[1])
+            if turn is not None and turn in line:
+                line.remove(turn)  # interrupted while it waited
             elif turns := self._first or self._others:
                 turns.popleft().release()
             if not self._inside:

@@ -96,7 +96,7 @@ def test_a_taken_address_is_refused_at_the_start_and_the_replica_that_has_it_goe
                 "give every `homerealm serve` and `homerealm worker` of a machine an address of its own with "
                 "--metrics HOST:PORT"
             ]
-        wait_until(lambda: readiness(listen)[0] == 200, "the internal /readyz")
+        is_ready(listen)
         with second.serving("--workers", "1", "--metrics", f"127.0.0.1:{listen + 1}"):
             wait_until(lambda: counted(listen + 1)[:2] == (1, 1), "the processes of the second replica")
             assert counted(listen)[:2] == (1, 1), "what the file says holds for the first"
@@ -175,13 +175,13 @@ def test_a_store_that_is_stopped_is_a_reason_until_it_is_back(postgres: Postgres
                 (redis.kill, redis.start, ("key_value", "the key-value store", "database")),
             ):
                 for port in (serve, worker):
-                    wait_until(lambda port=port: readiness(port)[0] == 200, f"the internal /readyz of {port}")
+                    is_ready(port)
                 stop()
                 for port in (serve, worker):  # what web processes say, and what a worker says without any
                     wait_until(lambda port=port, seen=seen: misses(port, *seen), f"{port} without {seen[1]}")
                 again()
             for port in (serve, worker):
-                wait_until(lambda port=port: readiness(port)[0] == 200, f"the internal /readyz of {port}")
+                is_ready(port)
 
 
 def test_web_processes_that_say_nothing_are_a_reason(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import re
 import sys
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -120,17 +121,12 @@ def listen(connection: Any, _: object) -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+@contextmanager
+def counted_town(tmp_path_factory: pytest.TempPathFactory, **files: str) -> Iterator[Town]:
+    """A town whose statements and calls are counted; `files` as Town takes them."""
     event.listen(Pool, "connect", listen)
     servers = [EmbeddedValkey(tmp_path_factory.mktemp("kv")) for _ in range(2)]
-    acme = ACME.replace(
-        "[authorization_code, refresh_token]", "[authorization_code, refresh_token, client_credentials]"
-    )
-    acme = acme.replace(
-        "clients:\n", f"clients:\n  - {{client_id: only, redirect_uris: [{CALLBACK}], connections: [users]}}\n"
-    )
-    town = Town(tmp_path_factory.mktemp("town"), (servers[0].start(), servers[1].start()), acme=acme)
+    town = Town(tmp_path_factory.mktemp("town"), (servers[0].start(), servers[1].start()), **files)
     town.broker.add("acme", email="ada@acme.test", username="ada")
     town.broker.app.wsgi_app = Profiled(town.broker.app.wsgi_app)  # type: ignore[method-assign]
     yield town
@@ -138,6 +134,18 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     town.close()
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    acme = ACME.replace(
+        "[authorization_code, refresh_token]", "[authorization_code, refresh_token, client_credentials]"
+    )
+    acme = acme.replace(
+        "clients:\n", f"clients:\n  - {{client_id: only, redirect_uris: [{CALLBACK}], connections: [users]}}\n"
+    )
+    with counted_town(tmp_path_factory, acme=acme) as town:
+        yield town
 
 
 @pytest.fixture

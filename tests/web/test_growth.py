@@ -7,14 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.pool import Pool
 
-from broker.stores.kv.embedded import EmbeddedValkey
 from broker.stores.kv.redis import RedisKeyValue
 from broker.testing.town import Town
 from broker.wiring import loader
-from tests.web.test_counts import STATEMENTS, Profiled, Visits, listen
+from tests.web.test_counts import STATEMENTS, Visits, counted_town
 
 TENANTS = 1000
 
@@ -39,16 +36,8 @@ class Counted(Visits):
 
 @pytest.fixture
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    event.listen(Pool, "connect", listen)
-    servers = [EmbeddedValkey(tmp_path_factory.mktemp("kv")) for _ in range(2)]
-    town = Town(tmp_path_factory.mktemp("town"), (servers[0].start(), servers[1].start()))
-    town.broker.add("acme", email="ada@acme.test", username="ada")
-    town.broker.app.wsgi_app = Profiled(town.broker.app.wsgi_app)  # type: ignore[method-assign]
-    yield town
-    event.remove(Pool, "connect", listen)
-    town.close()
-    for server in servers:
-        server.stop()
+    with counted_town(tmp_path_factory) as town:
+        yield town
 
 
 def a_login(town: Town) -> list[Cost]:
