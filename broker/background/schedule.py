@@ -52,6 +52,8 @@ LOOKING = timedelta(seconds=5)
 """Between two looks for what is missing, while nothing is."""
 JUMP = timedelta(seconds=30)
 """A clock that is put right by less than this is no news."""
+RIGHTING = timedelta(seconds=3)
+"""Between two looks for jobs that a clock has put off which was set back since."""
 KEPT = timedelta(days=30)
 """How long what is finished or expired can still be looked up."""
 
@@ -126,6 +128,7 @@ class Worker:
         self._turn = Turn("housekeeping", self.runtime.entropy.token(12))
         self._maintained_at: datetime | None = None
         self._sealed_at: datetime | None = None
+        self._righted_at: datetime | None = None
         self._noted = ""
         self._fitted_at: datetime | None = None
         self._clocks: tuple[datetime, float] | None = None
@@ -342,6 +345,7 @@ class Worker:
         """What one of all workers does, at its times."""
         if self._turn.mine(self.runtime.leases, self.runtime.clock):
             self._note_configuration()
+            self._put_right()
             self._maintain()
             self._seal()
         else:
@@ -353,6 +357,17 @@ class Worker:
         if runtime.settings.version != self._noted:
             runtime.ledger.note_configuration(Actor.worker(), runtime.settings.version)
             self._noted = runtime.settings.version
+
+    def _put_right(self) -> None:
+        """No mail waits for the time to come that it was asked for at, by a clock that was wrong."""
+        runtime = self.runtime
+        now = runtime.clock.now()
+        if is_due(self._righted_at, RIGHTING, now):
+            self._righted_at = now
+            with runtime.database.writing() as work:
+                number = work.outbox.put_right(now, LONGEST_DELAYS)
+            if number:
+                self._say("jobs.put_right", number=number)
 
     def _watch_the_clock(self) -> None:
         """A clock that jumps explains what else is odd."""
@@ -400,6 +415,10 @@ class Worker:
             with runtime.database.writing() as work:
                 work.outbox.sweep(now - KEPT)
                 work.tickets.sweep(now - KEPT)
+
+
+LONGEST_DELAYS = [max(BUSY, min(FIRST_RETRY * (1 << claims), LONGEST_RETRY)) for claims in range(12)]
+"""By how often a job was claimed; the last one for more."""
 
 
 def delay(job: Job) -> timedelta:

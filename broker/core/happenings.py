@@ -58,6 +58,7 @@ EVENTS: Mapping[str, Kind] = {
     "process.killed": Kind("warning", "A process that was asked to end did not, and was killed."),
     "processes.reload": Kind("info", "SIGHUP: every process reads the configuration again."),
     "clock.stepped": Kind("warning", "The clock of this machine jumped by so many `seconds`."),
+    "jobs.put_right": Kind("info", "A `number` of jobs had a time from before the clock was set back; they are due."),
     "supervisor.lost": Kind("error", "Our supervisor was killed. This process ends in order; so do the others."),
     "events.dropped": Kind("warning", "So many events were lost: their reader was too slow, or the disk full."),
     "server.said": Kind("warning", "Something that a library or the web server had to say."),

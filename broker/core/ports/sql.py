@@ -132,6 +132,10 @@ class Outbox(Protocol):
     def renew(self, jobs: Sequence[Job], until: datetime) -> list[Job]:
         """Leases of jobs in hand end later: those of them that are still the caller's. One statement."""
 
+    def put_right(self, now: datetime, longest: Sequence[timedelta]) -> int:
+        """What is due later than it can have been put off was put off, or queued, before the clock was set back: it is
+        due now. `longest[n]` is the longest delay after n claims, the last one that after more. Returns how many."""
+
     def give_back(self, jobs: Sequence[Job], due: datetime) -> None:
         """Claimed and not begun: as if they had not been claimed, but not due before then."""
 

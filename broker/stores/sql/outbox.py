@@ -138,6 +138,12 @@ class SqlOutbox:
         kept = {(row.id, row.attempts) for row in rows}
         return [job for job, mine in zip(jobs, _claimed(jobs), strict=True) if mine in kept]
 
+    def put_right(self, now: datetime, longest: Sequence[timedelta]) -> int:
+        *known, rest = (now + delay for delay in longest)
+        possible = case(dict(enumerate(known)), value=outbox.c.attempts, else_=rest) if known else rest
+        wrong = outbox.c.state == NEW, outbox.c.due_at > now + min(longest), outbox.c.due_at > possible
+        return self._statements.change(update(outbox).where(*wrong).values(due_at=bindparam("p_now")), {"p_now": now})
+
     def give_back(self, jobs: Sequence[Job], due: datetime) -> None:
         self._statements.change(_GIVE_BACK, {"p_mine": _claimed(jobs), "p_due": due})
 

@@ -59,6 +59,7 @@ WRITES: dict[str, Callable[[UnitOfWork], object]] = {
     "outbox.put": lambda work: work.outbox.put(a_job(START)),
     "outbox.note": lambda work: work.outbox.note("acme", "reset", "k", START),
     "outbox.claim": lambda work: work.outbox.claim(START, timedelta(minutes=1)),
+    "outbox.put_right": lambda work: work.outbox.put_right(START, [timedelta(minutes=1)]),
     "outbox.give_back": lambda work: work.outbox.give_back([a_job(START)], START),
     "outbox.renew": lambda work: work.outbox.renew([a_job(START)], START),
     "outbox.done": lambda work: work.outbox.done(a_job(START), START),

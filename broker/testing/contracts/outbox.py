@@ -122,6 +122,21 @@ class OutboxContract(Stored):
         assert len(_claim(database, now + timedelta(hours=1))) == 1
         assert len(_claim(database, now)) == 1
 
+    def test_what_was_put_off_before_the_clock_went_back_is_due(self, database: Database, now: datetime) -> None:
+        longest = [MINUTE, MINUTE * 2, MINUTE * 4]
+        later = now + timedelta(hours=1)
+        for id, due in (("fresh", later), ("soon", now + MINUTE), ("tried", now)):
+            _put(database, a_job(now, id, due_at=due))
+        for wait in (0, 0, 0, 4):
+            (job,) = _claim(database, now)
+            with database.writing() as work:
+                work.outbox.retry(job, now + MINUTE * wait, "connection refused")
+        assert _right(database, now, longest) == 1
+        assert [job.id for job in _claim(database, now)] == ["fresh"]
+        assert _right(database, now, longest) == 0, "what waits for its time goes on waiting"
+        assert _right(database, now - MINUTE, longest) == 2
+        assert {job.id for job in _claim(database, now - MINUTE)} == {"soon", "tried"}
+
     def test_the_depth_counts_by_state(self, database: Database, now: datetime) -> None:
         with database.reading() as work:
             assert work.outbox.depth() == {"new": 0, "done": 0, "dead": 0}
@@ -197,6 +212,11 @@ def _put(database: Database, job: Job) -> None:
 def _claim(database: Database, now: datetime, limit: int = 20) -> list[Job]:
     with database.writing() as work:
         return work.outbox.claim(now, MINUTE, limit)
+
+
+def _right(database: Database, now: datetime, longest: list[timedelta]) -> int:
+    with database.writing() as work:
+        return work.outbox.put_right(now, longest)
 
 
 def _is_lost(database: Database, job: Job, now: datetime) -> None:
