@@ -210,10 +210,10 @@ class Runtime:
     def mail_renderer(self) -> MailRenderer:
         """For the worker: a web process never renders a mail, and never imports what that takes."""
         from broker.services.mail_render import MailRenderer
-        from broker.web.texts import Catalogs
+        from broker.web.texts import catalogs
 
         templates = resources.templates()
-        return MailRenderer(templates, Catalogs(templates / "translations").of)
+        return MailRenderer(templates, catalogs(templates / "translations").of)
 
     def transports(self, url: str) -> Transport:
         """The transport behind an address such as `smtp://...`, opened once."""

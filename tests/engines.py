@@ -6,12 +6,15 @@ tests without that fixture, their own or below another, touch no engine, or choo
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests import kv_engines
 from tests.postgresql import shared
+from tests.sql_engines import ready_file
 
 
 @dataclass(frozen=True)
@@ -19,9 +22,11 @@ class Pair:
     sql: str
     kv: str
 
-    def database(self, place: str, *, lasting: bool = False) -> str:
-        """The address of a database without people: a file at `place`, or one of PostgreSQL's for one test."""
+    def database(self, place: Path, *, lasting: bool = False) -> str:
+        """The address of a database with our tables and without people: a file at `place`, or one of PostgreSQL's for
+        one test."""
         if self.sql == "sqlite":
+            shutil.copyfile(ready_file(), place)
             return f"sqlite:///{place}"
         return shared().database(shared().ready(), lasting=lasting)
 

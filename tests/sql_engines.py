@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from broker.core.ports import Clock
@@ -11,7 +14,7 @@ from broker.stores.sql import SqlDatabase
 from broker.stores.sql.engine import Engines
 from broker.stores.sql.schema import HEAD
 from broker.stores.sql.tables import metadata
-from broker.testing.clock import START
+from broker.testing.clock import START, FixedClock
 from broker.testing.entropy import SeededEntropy
 from tests.postgresql import shared
 
@@ -29,6 +32,15 @@ def opened(url: str, clock: Clock, *, upgrade: bool = True) -> SqlDatabase:
 def empty_database(engine: str, folder: Path) -> str:
     """The address of a new database without tables."""
     return f"sqlite:///{folder}/broker.db" if engine == "sqlite" else shared().database()
+
+
+@cache
+def ready_file() -> Path:
+    """A database of SQLite with our tables and nobody in it, to copy from."""
+    folder = tempfile.mkdtemp(prefix="hr-ready-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    opened(f"sqlite:///{folder}/ready.db", FixedClock()).close()
+    return Path(folder) / "ready.db"
 
 
 EXPANDED = '''

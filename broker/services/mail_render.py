@@ -10,6 +10,7 @@ from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
+from functools import lru_cache
 from gettext import GNUTranslations, NullTranslations
 from pathlib import Path
 from textwrap import fill
@@ -42,17 +43,23 @@ def english(language: str) -> NullTranslations:
     return NullTranslations()
 
 
+@lru_cache(maxsize=8)
+def _compiled(templates: Path, translations: Callable[[str], NullTranslations]) -> dict[str, tuple[Environment, str]]:
+    """By language, for all renderers with the same files and words: compiling takes longest."""
+    return {}
+
+
 class MailRenderer:
     """Composes mails from `templates`/mail. `translations` gives the catalogue of a language.
 
-    Made once for a process; threads may share it.
+    Threads may share it; what several of them compose from the same files is compiled once.
     """
 
     def __init__(self, templates: Path, translations: Callable[[str], NullTranslations] = english) -> None:
         self._loader = FileSystemLoader(templates / "mail")
         self._translations = translations
         self._inliner = css_inline.CSSInliner(keep_style_tags=True, load_remote_stylesheets=False)
-        self._environments: dict[str, tuple[Environment, str]] = {}
+        self._environments = _compiled(templates, translations)
 
     def compose(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import lru_cache
 from gettext import NullTranslations
 from pathlib import Path
 
@@ -25,7 +26,7 @@ _ADDRESS = re.compile(r"(https?://[^\s<>\"']*[\w/=&-])")
 
 
 class Renderer:
-    """Draws pages. Made once for a process; threads may share it."""
+    """Draws pages. Threads may share it; what several of them draw from the same files is compiled once."""
 
     def __init__(
         self,
@@ -35,9 +36,9 @@ class Renderer:
     ) -> None:
         self._loader = FileSystemLoader(templates)
         self._assets = assets
-        self.catalogs = texts.Catalogs(templates / "translations")
+        self.catalogs = texts.catalogs(templates / "translations")
         self._translations = translations or self.catalogs.of
-        self._environments: dict[str, Environment] = {}
+        self._environments = _compiled(templates, self._translations)
         self._script = assets.url("hosted.js")
         self._icon = assets.url("icon.svg")
 
@@ -77,6 +78,12 @@ class Renderer:
         environment.globals["dir"] = texts.direction(language)
         environment.filters.update(_filters(language, translations))
         return environment
+
+
+@lru_cache(maxsize=8)
+def _compiled(templates: Path, translations: Callable[[str], NullTranslations]) -> dict[str, Environment]:
+    """By language, for all Renderers with the same files and words: compiling takes longest."""
+    return {}
 
 
 def _filters(language: str, translations: NullTranslations) -> dict[str, Callable[..., str]]:

@@ -49,6 +49,12 @@ class Catalogs:
         return translations
 
 
+@lru_cache(maxsize=8)
+def catalogs(folder: Path) -> Catalogs:
+    """The same for everybody who asks for a folder: what is compiled with their words can be shared as well."""
+    return Catalogs(folder)
+
+
 def _compile(path: Path) -> GNUTranslations:
     from babel.messages.mofile import write_mo
     from babel.messages.pofile import read_po

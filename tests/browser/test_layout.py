@@ -11,19 +11,6 @@ from tests.browser.gallery import SAMPLES, Visitor, chromium, gallery
 
 pytestmark = pytest.mark.browser
 
-TOO_SMALL = """() => [...document.querySelectorAll('a, button, input, summary, select')].flatMap(one => {
-  const style = getComputedStyle(one), box = one.getBoundingClientRect();
-  if (one.type === 'hidden' || one.classList.contains('vh') || !box.width) return [];
-  // Links within a sentence are exempt (WCAG 2.2, 2.5.8).
-  if (one.tagName === 'A' && style.display === 'inline' && one.closest('p, li, dd, pre, .mail')) return [];
-  // A box to tick is as large as its label.
-  const label = one.type === 'checkbox' && one.labels[0].getBoundingClientRect();
-  const height = Math.max(box.height, label ? label.height : 0);
-  const control = one.matches('.btn, input, .menu a, .menu button') && one.type !== 'checkbox';
-  const least = control ? 44 : 24;
-  return height + .01 < least || Math.max(box.width, label ? label.width : 0) < 24
-    ? [`${one.outerHTML.slice(0, 90)} is ${box.width} x ${height}`] : [];
-})"""
 CUT = """() => [...document.querySelectorAll('body *')].flatMap(one => {
   if (one.closest('.vh, svg, script') || one.tagName === 'INPUT') return [];
   const box = one.getBoundingClientRect();
@@ -61,12 +48,6 @@ def test_nothing_scrolls_sideways_in_a_longer_language(visitor: Visitor, name: s
     visitor.see(name, 320, language=language)
     assert visitor.page.evaluate(CUT) == []
     assert not visitor.page.evaluate("document.documentElement.scrollWidth > innerWidth")
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_everything_can_be_hit_by_a_finger(visitor: Visitor, name: str) -> None:
-    visitor.see(name, 360)
-    assert visitor.page.evaluate(TOO_SMALL) == []
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLES if name.startswith("login/")])

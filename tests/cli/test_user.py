@@ -51,7 +51,7 @@ def configured(folder: Path, key_value: str, database: str = "sqlite:///var/home
 
 @pytest.fixture
 def config(tmp_path: Path, key_value: str, engines: Pair) -> Path:
-    return configured(tmp_path, key_value, engines.database("var/homerealm.db"))
+    return configured(tmp_path, key_value, engines.database(tmp_path / "homerealm.db"))
 
 
 class Operator:

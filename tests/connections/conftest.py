@@ -19,7 +19,7 @@ from tests.engines import Pair
 @pytest.fixture
 def bench(tmp_path: Path, engines: Pair) -> Iterator[Workbench]:
     clock, entropy = FixedClock(), SeededEntropy()
-    database = SqlDatabase(engines.database(f"{tmp_path}/people.db"), clock, entropy, SecretVault(b"k" * 32))
+    database = SqlDatabase(engines.database(tmp_path / "people.db"), clock, entropy, SecretVault(b"k" * 32))
     database.upgrade()
     hasher = Argon2Hasher(memory_kib=8, time_cost=1)
     yield Workbench(clock=clock, entropy=entropy, database=database, hasher=hasher)

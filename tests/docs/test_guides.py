@@ -178,7 +178,7 @@ def town(tmp_path: Path, key_values: tuple[str, str], engines: Pair) -> Iterator
     write(tmp_path, "app-developers")
     acme = files("app-developers", "yaml")["config/tenants/acme.yaml"]
     # The app looks at the real clock, so the broker's stands still at the present.
-    databases = engines.database("var/broker.db"), engines.database("var/upstream.db")
+    databases = engines.database(tmp_path / "broker.db"), engines.database(tmp_path / "upstream.db")
     town = Town(tmp_path / "town", key_values, acme=acme, databases=databases, clock=FixedClock(datetime.now(UTC)))
     shop = module(tmp_path, "shop")
     shop.HTTP["transport"] = httpx2.WSGITransport(app=town.broker.app)

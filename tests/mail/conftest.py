@@ -14,7 +14,7 @@ from tests.mail.house import House
 
 @pytest.fixture
 def house(tmp_path: Path, engines: Pair) -> Iterator[House]:
-    house = House(tmp_path, "maildir:mail", engines.database(f"{tmp_path}/db.sqlite"))
+    house = House(tmp_path, "maildir:mail", engines.database(tmp_path / "db.sqlite"))
     yield house
     house.database.close()
 

@@ -30,7 +30,7 @@ class Stores:
 @pytest.fixture(scope="session")
 def stores(tmp_path_factory: pytest.TempPathFactory, engines: Pair) -> Iterator[Stores]:
     """Shared by all tests: each has a person and grants of its own."""
-    url = engines.database(f"{tmp_path_factory.mktemp('op')}/op.db", lasting=True)
+    url = engines.database(tmp_path_factory.mktemp("op") / "op.db", lasting=True)
     database = SqlDatabase(url, FixedClock(), SeededEntropy("op"), VAULT)
     database.upgrade()
     with engines.key_value() as address, closing(RedisKeyValue.connect(address)) as kv:

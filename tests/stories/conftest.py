@@ -36,7 +36,9 @@ def build_town(
             with redis.Redis.from_url(url) as client:
                 client.flushall()
         folder = tmp_path / f"town{len(towns)}"
-        how.setdefault("databases", (engines.database("var/broker.db"), engines.database("var/upstream.db")))
+        if "databases" not in how:
+            files = [tmp_path / f"{house}{len(towns)}.db" for house in ("broker", "upstream")]
+            how["databases"] = tuple(map(engines.database, files))
         town = Town(folder, key_values, seed=request.node.nodeid, **how)
         towns.append(town)
         return town
