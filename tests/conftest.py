@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import zip_longest
 
 import pytest
 import structlog
@@ -19,14 +20,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engines", choices=PAIRS, default=FIRST, help="what the tests that open stores stand on")
 
 
-LONG = ("crash", "browser", "peer", "packaging")
-"""Markers of files with few tests that take long."""
+WORKING, WAITING = ("browser", "peer", "packaging"), ("crash",)
+"""Markers of files that take long: most of the time they compute, or they wait."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The second pair is for what touches an engine. Long files come first: who begins one late ends alone."""
-    long = {item.path for item in items if any(item.get_closest_marker(name) for name in LONG)}
-    items.sort(key=lambda item: item.path not in long)
+    """The second pair is for what touches an engine. Long files come first: who begins one late ends alone; and in
+    turn those that compute and those that wait, so that few wait at the same time."""
+    working, waiting = ([item.path for item in items if any(map(item.get_closest_marker, names))]
+                        for names in (WORKING, WAITING))  # fmt: skip
+    long = zip_longest(dict.fromkeys(working), dict.fromkeys(waiting))
+    order = {path: place for place, path in enumerate(path for both in long for path in both)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
     second = config.getoption("--engines") != FIRST
     wanted, left = [], []
     for item in items:

@@ -24,6 +24,7 @@ from tests.kv_engines import ENGINES, emptied
 from tests.kv_servers import Nodes, Process, cluster, until
 from tests.stores_kv.journey import everything_that_is_done_with_a_login
 
+pytestmark = pytest.mark.crash
 HOUR = timedelta(hours=1)
 VAULT = SecretVault(bytes(range(32)))
 NAMES = {one.text: one.name for one in BY_SHA.values()}

@@ -26,6 +26,7 @@ from tests.kv_engines import ENGINES, LossyProxy
 from tests.kv_servers import Watched, certificates, cluster, until, watched
 from tests.servers import short_folder
 
+pytestmark = pytest.mark.crash
 HOUR = timedelta(hours=1)
 FROM = Limit("from", burst=20, period=timedelta(seconds=1))
 LEFT = pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")

@@ -18,6 +18,7 @@ from tests.kv_engines import binary
 from tests.kv_servers import GO_ON, STOP, Watched, until, watched
 from tests.servers import short_folder
 
+pytestmark = pytest.mark.crash
 HOUR = timedelta(hours=1)
 
 
