@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     working, waiting = ([item.path for item in items if any(map(item.get_closest_marker, names))]
                         for names in (WORKING, WAITING))  # fmt: skip
     long = zip_longest(dict.fromkeys(working), dict.fromkeys(waiting))
-    order = {path: place for place, path in enumerate(path for both in long for path in both)}
+    order = {path: place for place, path in enumerate(path for both in long for path in both if path)}
     items.sort(key=lambda item: order.get(item.path, len(order)))
     second = config.getoption("--engines") != FIRST
     wanted, left = [], []

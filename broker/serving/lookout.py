@@ -63,7 +63,8 @@ class Numbers(Collector):
 def _family(name: str, metric: Metric, found: Mapping[Key, float]) -> Any:
     if metric.kind == "counter":
         counter = CounterMetricFamily(PREFIX + name, metric.help, labels=metric.labels)
-        for labels, value in found.items():
+        # One that appears with its first count has not grown, for Prometheus.
+        for labels, value in (found or ({} if metric.labels else {(): 0.0})).items():
             counter.add_metric(labels, value)
         return counter
     if metric.kind == "gauge":
