@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,20 +29,34 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 
 
+_PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to clients: nobody gets one of these by chance."""
+
+
+@cache
+def _mine() -> Iterator[int]:
+    """The ports of this process of tests, in turn; other processes have others."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    share = len(_PORTS) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    mine = _PORTS[number * share : (number + 1) * share]
+    begin = os.getpid() % share
+    return itertools.cycle([*mine[begin:], *mine[:begin]])
+
+
 def free_port() -> int:
     """A port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    return free_ports(1)
 
 
 def free_ports(count: int) -> int:
     """The first of so many free ports in a row."""
     for _ in range(100):
-        first = free_port()
-        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as held:
-            for port in range(first, first + count):
+        ports = list(itertools.islice(_mine(), count))
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            for port in ports:
                 held.enter_context(socket.create_server(("127.0.0.1", port)))
-            return first
+            if ports == list(range(ports[0], ports[0] + count)):
+                return ports[0]
     raise RuntimeError(f"no {count} free ports in a row")
 
 
@@ -237,7 +253,7 @@ def program() -> Path:
 def homerealm(tenants: Mapping[str, str] | None = None, engines: Pair | None = None) -> Iterator[Homerealm]:
     """A configured Homerealm that does not serve yet. Without `engines` it stands on those that it brings along."""
     with short_folder() as folder, contextlib.ExitStack() as stores:
-        server = Homerealm(folder, free_port())
+        server = Homerealm(folder, free_ports(3))
         if engines is not None:
             server.database = engines.database_of_serve(server.database.removeprefix("sqlite:///"))
             server.key_value = stores.enter_context(engines.key_value_of_serve())

@@ -99,13 +99,17 @@ class Visitor:
         self.page, self.address, self.axe = page, address, axe
         self.complaints: list[str] = []
         self.requests: list[str] = []
+        self._width, self._scheme = 0, ""
         page.on("console", lambda message: self.complaints.append(message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda request: self.requests.append(request.url))
 
     def see(self, name: str, width: int, scheme: Any = "light", language: str = "en") -> None:
-        self.page.set_viewport_size({"width": width, "height": 700})
-        self.page.emulate_media(color_scheme=scheme)
+        if self._width != width:
+            self.page.set_viewport_size({"width": width, "height": 700})
+        if self._scheme != scheme:
+            self.page.emulate_media(color_scheme=scheme)
+        self._width, self._scheme = width, scheme
         target = f"{self.address}/{language}/{name}"
         if self.page.url != target:
             self.page.goto(target)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
@@ -17,7 +16,11 @@ EVERYTHING = {"runOnly": WCAG, "resultTypes": ["violations", "incomplete"], "pre
 SEEN = ["color-contrast", "target-size", "link-in-text-block", "scrollable-region-focusable"]
 """The rules that depend on colours or on the size of the window; all others look at the document alone."""
 LOOK = {**EVERYTHING, "runOnly": {"type": "rule", "values": SEEN}}
-
+FINDINGS = """async rules => {
+  const result = await axe.run(document, rules);
+  return ['violations', 'incomplete'].flatMap(kind => result[kind].flatMap(rule =>
+    rule.nodes.map(node => `${kind} ${rule.id}: ${node.html.slice(0, 120)}`)));
+}"""
 TOO_SMALL = """() => [...document.querySelectorAll('a, button, input, summary, select')].flatMap(one => {
   const style = getComputedStyle(one), box = one.getBoundingClientRect();
   if (one.type === 'hidden' || one.classList.contains('vh') || !box.width) return [];
@@ -52,15 +55,6 @@ def judge(browser: Browser, address: str) -> Iterator[Visitor]:
         yield Visitor(context.new_page(), address, axe=True)
 
 
-def findings(result: dict[str, Any]) -> list[str]:
-    return [
-        f"{kind} {rule['id']}: {node['html'][:120]}"
-        for kind in ("violations", "incomplete")
-        for rule in result[kind]
-        for node in rule["nodes"]
-    ]
-
-
 VIEWS = ((360, "light", EVERYTHING), (360, "dark", LOOK), (1280, "dark", LOOK), (1280, "light", LOOK))
 
 
@@ -70,8 +64,7 @@ def test_axe_finds_nothing_and_a_finger_can_hit_everything(judge: Visitor, name:
     found = []
     for width, scheme, rules in VIEWS:
         judge.see(name, width, scheme)
-        result = judge.page.evaluate("rules => axe.run(document, rules)", rules)
-        found += [f"{width} {scheme} {finding}" for finding in findings(result)]
+        found += [f"{width} {scheme} {finding}" for finding in judge.page.evaluate(FINDINGS, rules)]
         if rules is EVERYTHING:
             found += judge.page.evaluate(TOO_SMALL)
     assert found == []
@@ -84,4 +77,4 @@ ONE_A_PAGE = {sample.page.template: name for name, sample in SAMPLES.items()}.va
 @pytest.mark.parametrize("name", ONE_A_PAGE)
 def test_a_language_from_right_to_left_fits_as_well(judge: Visitor, name: str) -> None:
     judge.see(name, 320, language="ar")
-    assert findings(judge.page.evaluate("rules => axe.run(document, rules)", EVERYTHING)) == []
+    assert judge.page.evaluate(FINDINGS, EVERYTHING) == []

@@ -17,7 +17,7 @@ import pytest
 
 from tests.crash.processes import gone, kill_nine, like, tree, wait_until
 from tests.crash.visitor import Visitor, signs_in
-from tests.servers import answers, listens, program, short_folder
+from tests.servers import answers, free_ports, listens, program, short_folder
 
 PASSWORD = "tulip-harbour-anvil"
 NEW = "copper-meadow-violin-cloud"
@@ -27,17 +27,6 @@ NEW = "copper-meadow-violin-cloud"
 def folder() -> Iterator[Path]:
     with short_folder() as found:
         yield found
-
-
-def three_free_ports() -> int:
-    """The first of three ports in a row that nobody listens on."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as first:
-            port: int = first.getsockname()[1]
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            for offset in range(3):
-                stack.enter_context(socket.create_server(("127.0.0.1", port + offset)))
-            return port
 
 
 class Terminal:
@@ -82,7 +71,7 @@ def start(folder: Path) -> Iterator[type[Terminal]]:
 
     class Ours(Terminal):
         def __init__(self, *options: str, port: int = 0) -> None:
-            super().__init__(folder, port or three_free_ports(), *options)
+            super().__init__(folder, port or free_ports(3), *options)
             started.append(self)
 
     yield Ours
@@ -173,7 +162,7 @@ def add(folder: Path, username: str) -> None:
 
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_a_taken_port_is_named_and_nothing_is_started(start: type[Terminal], folder: Path, which: int) -> None:
-    port = three_free_ports()
+    port = free_ports(3)
     with socket.create_server(("127.0.0.1", port + which)):
         demo = start(port=port)
         assert demo.process.wait(20) == 1

@@ -149,7 +149,7 @@ class Crowd:
 
     app: App
     size: int = 2
-    pause: float = 0.05
+    pause: float = 0.1
     resets_every: int = 4
     """A reset for so many logins; a person gets five mails an hour."""
     troubles: list[Trouble] = field(default_factory=list)

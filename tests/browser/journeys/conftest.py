@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ from broker.demo.preparation import Addresses, prepare
 from tests.browser.gallery import chromium
 from tests.browser.journeys.people import Demo, Window
 from tests.browser.journeys.strangers import STRANGERS, Strangers
-from tests.servers import answers, program, running, short_folder
+from tests.servers import answers, free_ports, program, running, short_folder
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +27,7 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Strangers]:
 def demo(strangers: Strangers) -> Iterator[Demo]:
     """The demo on three free ports, one for each worker of the tests; those apps are clients of Acme."""
     with short_folder() as folder:
-        addresses = Addresses(three_free_ports())
+        addresses = Addresses(free_ports(3))
         config, upstream = prepare(folder / "demo", addresses, reset=False)
         path = config / "tenants" / "acme.yaml"
         acme: dict[str, Any] = yaml.safe_load(path.read_text())
@@ -48,22 +47,6 @@ def demo(strangers: Strangers) -> Iterator[Demo]:
 
         with running(command, ready, log=log, seconds=90):
             yield Demo(addresses, config, upstream)
-
-
-def three_free_ports() -> int:
-    """The first of three ports in a row that nobody listens on."""
-    for _ in range(200):
-        with socket.create_server(("127.0.0.1", 0)) as first:
-            port: int = first.getsockname()[1]
-            if port > 65533:
-                continue
-            try:
-                for other in (port + 1, port + 2):
-                    socket.create_server(("127.0.0.1", other)).close()
-            except OSError:
-                continue
-        return port
-    raise RuntimeError("no three free ports in a row")
 
 
 @pytest.fixture(scope="module")
