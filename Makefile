@@ -52,7 +52,7 @@ docs: $(VENV)/installed.dev  ## writes again what is generated: docs/reference, 
 bench: $(VENV)/installed.dev  ## how fast it is on this machine, in a few minutes (benchmarks/README.md)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
-bench-peers: $(VENV)/installed.dev  ## the same beside its peers, in a quarter of an hour: writes docs/benchmarks.md (needs npm)
+bench-peers: $(VENV)/installed.dev  ## the same beside its peers, in half an hour: writes docs/benchmarks.md (needs npm)
 	$(BIN)/python benchmarks/versus.py $(ARGS) > docs/benchmarks.new && mv docs/benchmarks.new docs/benchmarks.md
 
 dist: $(VENV)/installed.dev  ## what is shipped: wheel, sdist, and a bill of materials (CycloneDX)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from pathlib import Path
 
 HEAD = """# Measured against its peers
 
-Made by `make bench-peers` (benchmarks/versus.py) on {date}; [benchmarks/README.md](../benchmarks/README.md) says what an operation is
+Made by `make bench-peers{arguments}` (benchmarks/versus.py) on {date}; [benchmarks/README.md](../benchmarks/README.md) says what an operation is
 and what is verified. Do not carry absolute figures to another machine: the ratios are those of one run.
 
 * Machine: {cpu}, {cores} cores{virtual}, {memory} GB; {system}. Load average {began} at the beginning, {ended} at the end (the run itself is about 1).
@@ -46,7 +47,9 @@ def output(*command: str) -> str:
 
 def page(options: argparse.Namespace, began: str) -> str:
     """The head of the page."""
+    given = shlex.join(sys.argv[1:])
     return HEAD.format(
+        arguments=f" ARGS='{given}'" if given else "",
         date=datetime.now(UTC).date().isoformat(),
         cpu=first("/proc/cpuinfo", "model name"),
         cores=os.cpu_count(),

@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from broker.core.mail import Job
 from broker.core.ports import Clock, Database
 
-LEASE = timedelta(seconds=8)
+LEASE = timedelta(seconds=6)
 """After a kill the jobs wait so long at most."""
-RENEW = timedelta(seconds=2)
+RENEW = timedelta(seconds=1.5)
 SURE = LEASE / 2
 """With less than this left, two renewals did not come about: nothing is begun any more."""
 

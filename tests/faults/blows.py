@@ -6,6 +6,7 @@ import contextlib
 import resource
 import socket
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -204,6 +205,7 @@ def _in_its_hands(fleet: Fleet) -> Iterator[None]:
         wait_until(lambda: bool(_talking(fleet)), "a worker talks to the mail server")
         victims = _talking(fleet)
         assert victims
+        fleet.struck = time.monotonic()
         kill_nine(victims)
         assert gone(victims)
     yield
@@ -314,6 +316,7 @@ def _hour_back(fleet: Fleet) -> Iterator[None]:
     workers = [pid for replica in fleet.replicas for pid in replica.parts("broker worker")]
     with frozen(*workers):
         App(fleet).forget(HELD)
+        fleet.struck = time.monotonic()
         Clock(fleet.folder).step(0)
     yield
 

@@ -110,6 +110,8 @@ class Fleet:
     disk: Path | None = None
     """Of a single node on SQLite: what its database lies on, and nothing else."""
     turns: Iterator[int] = field(default_factory=itertools.count)
+    struck: float = 0.0
+    """When the last blow fell, or ended (`time.monotonic`): it is well again so long after that."""
 
     @property
     def origin(self) -> str:

@@ -98,18 +98,19 @@ def story(fault: Fault, app: App) -> None:
         wait_until(lambda: crowd.done["login"] >= 3 and bool(crowd.asked), "people use it, and forget")
         assert not crowd.troubles, crowd.troubles
         began, since = time.monotonic(), time.time()
+        two.struck = began
         with fault.strike(two):
-            struck = time.monotonic()
             if fault.lasts is None:
                 healthy(app)
                 wait_until(lambda: fault.over is None or fault.over(two), "what must have happened besides")
-                seconds = time.monotonic() - struck
+                seconds = time.monotonic() - two.struck
             else:
                 while_it_lasts(fault, app, crowd)
         if fault.lasts is not None:
-            struck = time.monotonic()
+            two.struck = time.monotonic()
             healthy(app)
-            seconds = time.monotonic() - struck
+            seconds = time.monotonic() - two.struck
+        assert seconds <= BOUND
         until = time.time()
         before = crowd.done["login"]
         wait_until(lambda: crowd.done["login"] > before + 3, "people use it as before")

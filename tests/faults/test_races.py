@@ -16,12 +16,14 @@ from tests.postgresql import Postgres
 
 pytestmark = pytest.mark.crash
 PARALLEL = 32
-ROUNDS = 2
+NOBODY_RESETS = 20
+"""Whose password stays."""
+ROUNDS = pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.deep)])
 
 
 @pytest.fixture(scope="module")
 def app(postgres: Postgres) -> Iterator[App]:
-    with fleet(postgres, people=ROUNDS + 1) as two:
+    with fleet(postgres, people=21) as two:
         yield App(two)
 
 
@@ -33,8 +35,9 @@ def said(two: Fleet) -> list[int]:
     return [len(replica.events()) for replica in two.replicas]
 
 
-def test_a_reset_link_works_once_over_both_replicas(app: App) -> None:
-    for number in range(ROUNDS):
+@ROUNDS
+def test_a_reset_link_works_once_over_both_replicas(app: App, rounds: int) -> None:
+    for number in range(rounds):
         address = person(number).email
         app.forget(number)
         wait_until(lambda address=address: bool(app.fleet.mailbox.to(address, "reset")), "the mail")
@@ -61,11 +64,12 @@ def test_a_reset_link_works_once_over_both_replicas(app: App) -> None:
         assert len(app.fleet.mailbox.to(address, "password-changed")) == 1
 
 
-def test_a_code_and_a_refresh_token_work_once_over_both_replicas(app: App) -> None:
-    for _ in range(ROUNDS):
-        code = app.code(ROUNDS, PASSWORD)
+@ROUNDS
+def test_a_code_and_a_refresh_token_work_once_over_both_replicas(app: App, rounds: int) -> None:
+    for _ in range(rounds):
+        code = app.code(NOBODY_RESETS, PASSWORD)
         one_at_most(race(lambda _, code=code: app.token(grant_type="authorization_code", code=code), PARALLEL))
-        tokens = app.tokens(grant_type="authorization_code", code=app.code(ROUNDS, PASSWORD))
+        tokens = app.tokens(grant_type="authorization_code", code=app.code(NOBODY_RESETS, PASSWORD))
         one_at_most(
             race(lambda _, old=tokens.refresh: app.token(grant_type="refresh_token", refresh_token=old), PARALLEL)
         )
