@@ -121,7 +121,7 @@ def tenants_rows() -> list[str]:
         ("one changed file of them", "reload of one file, ms"),
     ):
         seconds = median(pair[1][figure] for pair in pairs) / 1000
-        lines.append(row(f"{title}: loaded, s of CPU", seconds, 2, 2))
+        lines.append(ROW.format(f"{title}: loaded, s of CPU", compare.cell(seconds), 2, 2, verdict(-seconds, -2, -2)))
     return lines
 
 
