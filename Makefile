@@ -10,7 +10,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL = $(if $(UV),uv pip install --quiet --compile-bytecode --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 ARGS ?=
-WORKERS ?= auto
+# One more than there are cores: some wait while others compute.
+WORKERS ?= $(shell echo $$(( $$(nproc) + 1 )))
 # A file is one process's, and they are begun in the order of tests/conftest.py.
 PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 QUICK := not browser and not peer and not packaging and not crash and not deep

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+NOT_SHOWN = re.compile(r"--(?:raw|dir)[ =]\S+")
+"""Options that change no figure."""
 HEAD = """# Measured against its peers
 
 Made by `make bench-peers{arguments}` (benchmarks/versus.py) on {date}; [benchmarks/README.md](../benchmarks/README.md) says what an operation is
@@ -21,7 +24,9 @@ and what is verified. Do not carry absolute figures to another machine: the rati
 * Homerealm {homerealm} on Python {python}: one web process, one background worker, SQLite and the embedded Valkey, all durable, all on
   one core and counted. Authlib {authlib}, Flask {flask}, httptools {httptools}, SQLAlchemy {sqlalchemy}, PyNaCl {nacl}.
 * Peers: node-oidc-provider 9.13.3 on Node {node} (one process; Valkey 9.1 durable on the same core and counted, or memory), Canaille 0.3.6.
-* {rounds} interleaved rounds of {seconds:g} s, {concurrency} at a time; medians. ES256 tokens (Canaille: RS256, RS512)."""
+* {rounds} interleaved rounds of {seconds:g} s, {concurrency} at a time; medians. ES256 tokens (Canaille: RS256, RS512).
+
+Why a figure is below its floor or goal, and what it would take: [decisions/figures-below-their-goal.md](decisions/figures-below-their-goal.md)."""
 
 
 def load() -> str:
@@ -47,7 +52,7 @@ def output(*command: str) -> str:
 
 def page(options: argparse.Namespace, began: str) -> str:
     """The head of the page."""
-    given = shlex.join(sys.argv[1:])
+    given = shlex.join(NOT_SHOWN.sub("", " ".join(sys.argv[1:])).split())
     return HEAD.format(
         arguments=f" ARGS='{given}'" if given else "",
         date=datetime.now(UTC).date().isoformat(),

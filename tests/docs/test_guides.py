@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +25,7 @@ from broker.testing.clock import FixedClock
 from broker.testing.page import Page
 from broker.testing.town import PASSWORD, Town
 from tests.engines import Pair
-from tests.servers import program, short_folder
+from tests.servers import answers, free_port, program, running, short_folder
 
 ROOT = Path(__file__).parents[2]
 GUIDES = {path.stem: path.read_text() for path in (ROOT / "docs" / "guides").glob("*.md")}
@@ -98,15 +100,30 @@ def test_the_commands_of_a_guide_do_what_they_say(guide: str, folder: Path) -> N
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 
-def test_the_backup_of_the_guide_can_be_opened(folder: Path) -> None:
+def test_a_backup_of_the_guide_brings_back_people_and_keys_into_an_empty_folder(folder: Path) -> None:
     write(folder, "operators")
     assert run(folder, blocks("operators", "sh")[0].splitlines()[1]).returncode == 0
-    [backup] = [text for text in blocks("operators", "sh") if "backup.db" in text]
+    before = published_keys(folder)
+    backup, restore = [text for text in blocks("operators", "sh") if "backup/" in text]
     assert run(folder, backup).returncode == 0
-    (folder / "backup.db").replace(folder / "var" / "homerealm.db")
-    for left in ("homerealm.db-wal", "homerealm.db-shm"):
-        (folder / "var" / left).unlink(missing_ok=True)
+    for lost in ("config", "var"):
+        shutil.rmtree(folder / lost)
+    assert run(folder, restore).returncode == 0
+    assert published_keys(folder) == before, "they are sealed with the secret key"
     assert "ada@acme.example" in run(folder, "homerealm user show --tenant acme ada").stdout
+
+
+def published_keys(folder: Path) -> bytes:
+    """Of a server that is ready, which it is when it can sign."""
+    port, host = free_port(), "login.acme.example"
+    command = [program(), "serve", "--config", "config", "--port", str(port), "--workers", "1"]
+    with running(command, lambda: answers(port, "/readyz", host), log=folder / "log", cwd=folder):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", "/t/acme/jwks", headers={"Host": host})
+            answer = connection.getresponse()
+            assert answer.status == 200
+            return answer.read()
 
 
 @pytest.mark.parametrize("guide", GUIDES)
