@@ -338,13 +338,13 @@ MAIL = Fault(
     "the mail server freezes", "SIGSTOP until a delivery was given up for now, then SIGCONT",
     "nothing; mails come late",
     held("mail"), lambda fleet: bool(fleet.events("job.retried")), "`job.retried`",
-    lasts=lambda fleet: bool(fleet.events("job.retried")), cuts_off=True,
+    lasts=lambda fleet: bool(fleet.events("job.retried")), cuts_off=True, answers=frozenset(),
 )  # fmt: skip
 UPSTREAM = Fault(
     "an upstream provider freezes", "SIGSTOP until a sign-in there was refused, then SIGCONT",
     "nothing; who signs in elsewhere is not hindered", held("upstream"),
     lambda fleet: bool(fleet.events("connection.failed")), "`connection.failed`",
-    lasts=comes_back_from_upstream,
+    lasts=comes_back_from_upstream, answers=frozenset(),
 )  # fmt: skip
 SLOW = Fault(
     "1,000 slow clients", "half of a head or of a body from each, on both replicas, until they were cut off", "nothing",
