@@ -66,7 +66,7 @@ def test_who_typed_one_wrong_password_types_the_next_at_once_also_after_a_kill(s
             wait_until(lambda: answers(server.port, "/healthz"), "the server is back")
 
 
-@pytest.mark.parametrize("rounds", [16, pytest.param(MOST, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("rounds", [10, pytest.param(MOST, marks=pytest.mark.deep)])
 def test_exactly_one_of_old_and_new_password_works_and_no_mail_is_lost_or_sent_twice(
     server: Homerealm, rounds: int
 ) -> None:
