@@ -69,7 +69,7 @@ bench-growth: $(VENV)/installed.dev  ## a million users, a second worker, a seco
 	$(BIN)/python benchmarks/versus.py --parts growth,crew,limits $(ARGS)
 
 faults: $(VENV)/installed.dev prerequisites  ## kills and freezes the parts of a fleet one after the other: writes the table of docs/faults.md
-	HOMEREALM_FAULTS=docs/faults.md $(BIN)/python -m pytest -q -m crash tests/faults $(ARGS)
+	HOMEREALM_FAULTS=docs/faults.md $(BIN)/python -m pytest -q -m "crash and not deep" tests/faults $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/peers/node/node_modules
