@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from itertools import zip_longest
+from pathlib import Path
 
 import pytest
 import structlog
@@ -24,6 +25,19 @@ WORKING, WAITING = ("browser", "peer", "packaging"), ("crash",)
 """Markers of files that take long: most of the time they compute, or they wait."""
 
 
+HERE = Path(__file__).parent
+ALIKE = frozenset(
+    ["architecture", "browser", "contracts", "core", "demo", "faults", "fleet", "packaging", "peers", "seeing",
+     "services", "settings", "stores", "stores_kv", "world"]
+)  # fmt: skip
+"""Folders in which no test asks for `engines`: for the second pair they are not even read."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    second = config.getoption("--engines") != FIRST
+    return True if second and collection_path.parent == HERE and collection_path.name in ALIKE else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The second pair is for what touches an engine. Long files come first: who begins one late ends alone; and in
     turn those that compute and those that wait, so that few wait at the same time."""
@@ -37,6 +51,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         other = "engines" in getattr(item, "fixturenames", ()) and item.get_closest_marker("own_stores") is None
         (wanted if other or not second else left).append(item)
+        if other and item.path.relative_to(HERE).parts[0] in ALIKE:
+            raise pytest.UsageError(
+                f"{item.nodeid} asks for engines: take its folder out of ALIKE in tests/conftest.py"
+            )
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = wanted
