@@ -43,12 +43,6 @@ def english(language: str) -> NullTranslations:
     return NullTranslations()
 
 
-@lru_cache(maxsize=8)
-def _compiled(templates: Path, translations: Callable[[str], NullTranslations]) -> dict[str, tuple[Environment, str]]:
-    """By language, for all renderers with the same files and words: compiling takes longest."""
-    return {}
-
-
 class MailRenderer:
     """Composes mails from `templates`/mail. `translations` gives the catalogue of a language.
 
@@ -56,10 +50,9 @@ class MailRenderer:
     """
 
     def __init__(self, templates: Path, translations: Callable[[str], NullTranslations] = english) -> None:
-        self._loader = FileSystemLoader(templates / "mail")
+        self._templates = templates / "mail"
         self._translations = translations
         self._inliner = css_inline.CSSInliner(keep_style_tags=True, load_remote_stylesheets=False)
-        self._environments = _compiled(templates, translations)
 
     def compose(
         self,
@@ -78,7 +71,9 @@ class MailRenderer:
         the kind and for what is not one address (`InvalidIdentifier`); retrying would not help.
         """
         mail = FACTS[kind].parse(facts, to)
-        environment, language = self._environment(language)
+        environment, language = _environment(
+            self._templates, self._translations, language if _LANGUAGE.fullmatch(language) else "en"
+        )
         view = _View(tenant, mail, language)
         recipient = _recipient(to)
         message = EmailMessage(policy=SMTP if recipient.addr_spec.isascii() else SMTPUTF8)
@@ -108,27 +103,26 @@ class MailRenderer:
         subjects = [mark + clean(template.render(v=view, short=short)) for short in (False, True)]
         return next((s for s in subjects if len(s) <= LONGEST_SUBJECT), clean(subjects[-1], LONGEST_SUBJECT))
 
-    def _environment(self, wanted: str) -> tuple[Environment, str]:
-        language = wanted if _LANGUAGE.fullmatch(wanted) else "en"
-        known = self._environments.get(language)
-        if known is None:
-            translations = self._translations(language)
-            environment = Environment(
-                loader=self._loader,
-                autoescape=select_autoescape(["html"]),
-                undefined=StrictUndefined,
-                extensions=["jinja2.ext.i18n"],
-                trim_blocks=True,
-                lstrip_blocks=True,
-            )
-            environment.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
-            environment.filters["bdi"] = lambda text: Markup("<bdi>{}</bdi>").format(text)
-            environment.filters["host"] = lambda url: urlsplit(str(url)).hostname or ""
-            # Without a catalogue the texts are English, and say so.
-            known = environment, language if isinstance(translations, GNUTranslations) else "en"
-            if len(self._environments) < 100:
-                self._environments[language] = known
-        return known
+
+@lru_cache(maxsize=100)
+def _environment(
+    templates: Path, translations_of: Callable[[str], NullTranslations], language: str
+) -> tuple[Environment, str]:
+    """And the language of its texts. The same for all renderers with these files and words: compiling takes longest."""
+    translations = translations_of(language)
+    environment = Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        extensions=["jinja2.ext.i18n"],
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
+    environment.filters["bdi"] = lambda text: Markup("<bdi>{}</bdi>").format(text)
+    environment.filters["host"] = lambda url: urlsplit(str(url)).hostname or ""
+    # Without a catalogue the texts are English, and say so.
+    return environment, language if isinstance(translations, GNUTranslations) else "en"
 
 
 @dataclass(frozen=True, slots=True)

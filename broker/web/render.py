@@ -34,11 +34,10 @@ class Renderer:
         assets: Assets,
         translations: Callable[[str], NullTranslations] | None = None,
     ) -> None:
-        self._loader = FileSystemLoader(templates)
+        self._templates = templates
         self._assets = assets
         self.catalogs = texts.catalogs(templates / "translations")
         self._translations = translations or self.catalogs.of
-        self._environments = _compiled(templates, self._translations)
         self._script = assets.url("hosted.js")
         self._icon = assets.url("icon.svg")
 
@@ -52,9 +51,7 @@ class Renderer:
 
     def render(self, page: Page, chrome: Chrome) -> str:
         """The whole document."""
-        environment = self._environments.get(chrome.language)
-        if environment is None:
-            environment = self._environments[chrome.language] = self._environment(chrome.language)
+        environment = _environment(self._templates, self._translations, chrome.language)
         return environment.get_template(page.template).render(
             p=page,
             c=chrome,
@@ -64,26 +61,23 @@ class Renderer:
             icon_url=chrome.logo or self._icon,
         )
 
-    def _environment(self, language: str) -> Environment:
-        translations = self._translations(language)
-        environment = WordedEnvironment(
-            translations,
-            loader=self._loader,
-            auto_reload=False,
-            cache_size=-1,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.globals["dir"] = texts.direction(language)
-        environment.filters.update(_filters(language, translations))
-        return environment
 
-
-@lru_cache(maxsize=8)
-def _compiled(templates: Path, translations: Callable[[str], NullTranslations]) -> dict[str, Environment]:
-    """By language, for all Renderers with the same files and words: compiling takes longest."""
-    return {}
+@lru_cache(maxsize=100)
+def _environment(templates: Path, translations_of: Callable[[str], NullTranslations], language: str) -> Environment:
+    """The same for all Renderers with these files and words: compiling takes longest."""
+    translations = translations_of(language)
+    environment = WordedEnvironment(
+        translations,
+        loader=FileSystemLoader(templates),
+        auto_reload=False,
+        cache_size=-1,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["dir"] = texts.direction(language)
+    environment.filters.update(_filters(language, translations))
+    return environment
 
 
 def _filters(language: str, translations: NullTranslations) -> dict[str, Callable[..., str]]:
