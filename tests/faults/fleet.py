@@ -112,6 +112,9 @@ class Fleet:
     turns: Iterator[int] = field(default_factory=itertools.count)
     struck: float = 0.0
     """When the last blow fell, or ended (`time.monotonic`): it is well again so long after that."""
+    cut_off: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when (`time.time`) the answer of a mail server may have been lost. The mailbox is never emptied: a
+    mail that came again in one story is still there in the next."""
 
     @property
     def origin(self) -> str:

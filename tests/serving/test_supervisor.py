@@ -224,16 +224,19 @@ raise SystemExit(Forked("x", begin).wait(20))
 HALF_DEAD = """
 import ctypes, os, sys, threading
 from broker.processes.tether import lost
+looked, look = os.pipe()
 reader, writer = os.pipe()
 ours = os.getpid()
 if os.fork() == 0:
     print(os.getppid() == ours, lost(ours), flush=True)
+    os.write(look, b"1")
     os.read(reader, 1)
     while not lost(ours): pass
     print(os.getppid() == ours, lost(ours), flush=True)
     os.close(writer)
     os.kill(ours, 9)
     os._exit(0)
+os.read(looked, 1)
 def last_thread():
     os.write(writer, b"1")
     threading.Event().wait()
