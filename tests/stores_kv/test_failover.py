@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
+from redis.exceptions import ConnectionError as Broken
 
 from broker.core.attempts import Demand, Limit
 from broker.core.errors import Unavailable
@@ -201,6 +202,24 @@ def test_a_step_that_is_asked_for_again_waits_for_replicas_again(servers: Watche
             assert proxy.lost == 1
         finally:
             proxy.close()
+
+
+def test_whoever_hears_from_a_primary_that_was_given_up_meanwhile_keeps_no_connection_to_it(servers: Watched) -> None:
+    lines = []
+
+    def gone() -> bool:
+        lines[:] = [line for line in kv.everywhere("CLIENT", "LIST").popitem()[1].decode().splitlines()
+                    if "cmd=blpop" in line]  # fmt: skip
+        return not lines
+
+    with connected(servers.url) as kv:
+        slow = threading.Thread(target=kv.route.exchange, args=([("BLPOP", b"nothing", 1)],))
+        slow.start()
+        until(lambda: not gone(), "it waits for its answer")
+        with pytest.raises(Broken, match="has become a replica"):
+            kv.route.exchange([("EVAL", "return redis.error_reply('READONLY no more')", 0)])
+        slow.join()
+        assert gone(), lines
 
 
 def _replicated(servers: Watched) -> None:

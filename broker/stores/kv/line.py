@@ -49,6 +49,7 @@ class Server:
         self._answer_seconds = answer_seconds
         self._replicas = replicas
         self._attached = 0
+        self._retired = False
         self._begin()
 
     def _begin(self) -> None:
@@ -93,6 +94,16 @@ class Server:
                 return
             line.close()
 
+    def retire(self) -> None:
+        """Close it for good, as nobody will ask it again. Who waits for an answer gets it, and keeps no connection."""
+        self._retired = True
+        self.close()
+
+    def _rest(self, line: Line) -> None:
+        self._idle.append(line)
+        if self._retired:  # asked afterwards: either we see it, or `retire` finds the connection
+            self.close()
+
     def _exchange(self, commands: Sequence[Command], once: bool) -> list[Any]:
         try:
             line = self._idle.pop()
@@ -112,7 +123,7 @@ class Server:
     def _use(self, line: Line, commands: Sequence[Command], once: bool) -> list[Any]:
         acknowledged = once and self._replicas != 0
         answers = self._acknowledged(line, commands) if acknowledged else line.exchange(commands)
-        self._idle.append(line)
+        self._rest(line)
         return answers
 
     def _acknowledged(self, line: Line, commands: Sequence[Command]) -> list[Any]:
@@ -125,7 +136,7 @@ class Server:
         *answers, have, role = answers
         for told in (have, role):
             if isinstance(told, RedisError):
-                self._idle.append(line)
+                self._rest(line)
                 raise told
         if self._replicas is None:
             self._attached = min(1, len(role[2])) if role[0] == b"master" else 0
@@ -133,7 +144,7 @@ class Server:
                 have = line.exchange([("WAIT", self._attached, ACKNOWLEDGE_MILLISECONDS)])[0]
             wanted = self._attached
         if have < wanted:
-            self._idle.append(line)
+            self._rest(line)
             raise Unacknowledged(f"{have} of {wanted} replicas have the step")
         return answers
 

@@ -108,7 +108,7 @@ class Watched:
     def _forget(self, primary: tuple[str, Server]) -> None:
         if self._primary is primary:
             self._primary = None
-        primary[1].close()
+        primary[1].retire()
 
     def _find(self) -> tuple[str, Server]:
         with self._finding:
@@ -123,13 +123,7 @@ class Watched:
                     if told is None:
                         continue
                     host = told[0].decode(), int(told[1])
-                    server = _server(self._address, host, self._address.replicas)
-                    role = server.exchange([("ROLE",)])[0]
-                    if isinstance(role, RedisError):
-                        raise role
-                    if role[0] != b"master":
-                        server.close()
-                        raise Broken(f"{name_of(host)} is not the primary yet")
+                    server = self._primary_at(host)
                 except (RedisError, OSError) as error:
                     last = error
                     continue
@@ -138,6 +132,15 @@ class Watched:
                 self._primary = name_of(host), server
                 return self._primary
             raise last
+
+    def _primary_at(self, host: Host) -> Server:
+        """Raises `Broken` where it is none (yet), and as `Server.exchange`."""
+        server = _server(self._address, host, self._address.replicas)
+        role = server.exchange([("ROLE",)])[0]
+        if not isinstance(role, RedisError) and role[0] == b"master":
+            return server
+        server.retire()
+        raise role if isinstance(role, RedisError) else Broken(f"{name_of(host)} is not the primary yet")
 
 
 class Cluster:
@@ -244,7 +247,7 @@ class Cluster:
                     owners.update(dict.fromkeys(range(first, end + 1), owner))
                 self._owners, self._stale = owners, False
                 for gone in self._servers.keys() - set(owners.values()) - set(self._address.hosts):
-                    self._servers.pop(gone).close()
+                    self._servers.pop(gone).retire()
                 return
             raise last
 
