@@ -27,7 +27,10 @@ from broker.serving.gateway import CONNECTIONS, Gateway, WsgiApp
 
 BACKLOG = 2048
 _ATTACH_FILTER = 26
-_BPF_RETURN = 0x06
+_NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+"""BPF: the byte of the flags (RFC 9293, 3.1); with SYN in it, of the packet nothing; else all."""
+HANDSHAKE_SECONDS = 0.1
+"""The way to a client and back. Whoever is farther away tries again."""
 YOUNG_OBJECTS = 10_000
 """Objects that have come and not gone between two looks for garbage. The usual 700 are there several times while a
 page is drawn. What every login asks for leaves no garbage that has to be looked for; an error of Flask's leaves 50
@@ -64,15 +67,18 @@ def let_nobody_in(listener: socket.socket) -> None:
     """From now on a socket takes no new connection, in whatever process; who is in its queue can still be accepted.
 
     Between the last `accept` and `close` somebody could come, and be thrown out with a question unanswered. A packet
-    filter that drops everything (SO_ATTACH_FILTER, socket(7)) has no such moment: who comes is not heard, tries again,
-    and is refused when the socket is closed. Elsewhere than on Linux that moment stays.
+    filter (SO_ATTACH_FILTER, socket(7)) has no such moment: who comes is not heard, tries again, and is refused when the
+    socket is closed. It drops what begins a connection, and nothing else: a client that has our answer to that is
+    connected for all that it knows, and may have asked already. Within `HANDSHAKE_SECONDS` all of those are in the queue.
+    Elsewhere than on Linux that moment stays.
     """
     if sys.platform == "linux":
         import ctypes
 
-        drop = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0))
+        drop = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _NO_SYN))
+        filter = struct.pack("HL", len(_NO_SYN), ctypes.addressof(drop))
         with suppress(OSError):
-            listener.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(drop)))
+            listener.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, filter)
 
 
 def run(listener: socket.socket, gateway: Gateway) -> None:

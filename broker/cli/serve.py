@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import cache
@@ -61,7 +62,7 @@ def serve(
     """
     work_in_a_child()
     gc.disable()  # what is loaded now stays; every web process looks for garbage when it serves
-    from broker.wsgi import let_nobody_in
+    from broker.wsgi import HANDSHAKE_SECONDS, let_nobody_in
 
     listener = open_port(host, port)
     settings = _load(config)
@@ -96,6 +97,7 @@ def serve(
         raise SystemExit(REFUSED) from None
     finally:
         let_nobody_in(listener)
+        time.sleep(HANDSHAKE_SECONDS)
         listener.close()
         supervisor.stop()
 

@@ -11,6 +11,7 @@ import os
 import signal
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_AWAITED = (*_PASSED_ON, signal.SIGCHLD)
 
 
 def work_in_a_child(first: int = 1) -> None:
@@ -20,20 +21,25 @@ def work_in_a_child(first: int = 1) -> None:
     """
     if os.getpid() != first:
         return
-    signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)  # one that comes before the handlers is kept for them
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, it would never come
+    # Kept until somebody asks for them. With handlers, one that comes right before a wait would be noticed after it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     child = os.fork()
     if child:
         os._exit(_bury_until(child))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
 
 
 def _bury_until(child: int) -> int:
     """The exit status of the child, as a shell says it, once it ended."""
-    for number in _PASSED_ON:
-        signal.signal(number, lambda number, _: os.kill(child, number))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     while True:
-        pid, status = os.wait()
-        if pid == child:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
+        number = signal.sigwait(_AWAITED)
+        if number != signal.SIGCHLD:
+            os.kill(child, number)
+            continue
+        pid = -1
+        while pid:  # one signal may stand for many
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code

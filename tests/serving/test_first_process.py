@@ -13,7 +13,7 @@ import pytest
 from tests.servers import ROOT
 
 FIRST = """\
-import ctypes, os, signal, sys
+import ctypes, os, signal, sys, time
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans come here, as they come to process 1
 from broker.processes.first_process import work_in_a_child
 work_in_a_child(os.getpid())
@@ -21,17 +21,18 @@ def end(number, frame):
     print("ends", flush=True)
     sys.exit(7)
 signal.signal(signal.SIGTERM, end)
-if os.fork() == 0:  # a child that leaves an orphan
-    orphan = os.fork()
-    if orphan == 0:
-        sys.stdin.read(1)
-    else:
+if os.fork() == 0:  # a child that leaves orphans, which end together
+    for _ in range(3):
+        orphan = os.fork()
+        if orphan == 0:
+            sys.stdin.read()
+            os._exit(0)
         print(orphan, flush=True)
     os._exit(0)
 os.wait()
 print("works", flush=True)
 while True:
-    signal.pause()
+    time.sleep(1)
 """
 
 
@@ -42,25 +43,26 @@ def first():
     )
     yield process
     process.terminate()  # and not killed: its work would stay
-    process.communicate(timeout=10)
+    process.wait(20)
+    process.stdin.close()
+    process.stdout.close()
 
 
 def test_orphans_are_buried(first: subprocess.Popen[str]) -> None:
-    orphan = int(first.stdout.readline())
+    orphans = [int(first.stdout.readline()) for _ in range(3)]
     assert first.stdout.readline() == "works\n"
-    first.stdin.write("x")
-    first.stdin.flush()
+    first.stdin.close()
     for _ in range(1000):
-        if not Path(f"/proc/{orphan}").exists():  # a zombie would still be there
+        if not any(Path(f"/proc/{orphan}").exists() for orphan in orphans):  # a zombie would still be there
             break
         select.select([], [], [], 0.01)
-    assert not Path(f"/proc/{orphan}").exists()
+    assert not any(Path(f"/proc/{orphan}").exists() for orphan in orphans)
     assert first.poll() is None
 
 
 def test_a_signal_is_passed_on_and_the_exit_status_is_that_of_the_work(first: subprocess.Popen[str]) -> None:
-    first.stdout.readline()
-    assert first.stdout.readline() == "works\n"
+    while first.stdout.readline() != "works\n":
+        pass
     first.send_signal(signal.SIGTERM)
     assert first.stdout.readline() == "ends\n"
     assert first.wait(10) == 7

@@ -27,27 +27,31 @@ def note(what):
     with open({str(folder / "log")!r}, "a") as log: log.write(f"{{what}} {name} {{os.getpid()}}" + chr(10))
 def end(*_):
     note("end"); sys.exit(0)
-signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGTERM, signal.SIG_IGN if {name == "deaf"} else end)
 note("start")
 open({str(folder)!r} + "/{name}", "w").close()
 {then}
 '''
     return [sys.executable, "-c", code]
 
-PAUSE = "signal.pause()"
-DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN)" + chr(10) + "while True: signal.pause()"
+PAUSE = "while True: time.sleep(1)"
+DEAF = "while True: time.sleep(1)"
 plans = {
     "two": [("first", PAUSE), ("second", PAUSE)],
     "deaf": [("deaf", DEAF)],
     "fails": [("first", PAUSE), ("fails", "(folder_missing)")],
-    "parent": [("parent", "os.fork() or (note('child'), signal.pause())" + chr(10) + PAUSE)],
+    "parent": [("parent", "os.fork() or (note('child'), time.sleep(60))" + chr(10) + PAUSE)],
 }
 
 import broker.processes.supervisor
 broker.processes.supervisor.STOP_SECONDS = 1.0 if sys.argv[2] == "deaf" else 4.5
 def tell(event, **facts):
     print(event, *facts.values(), flush=True)
-supervisor = Supervisor(tell, before_reload=lambda: (folder / "good").exists())
+def good():
+    found = (folder / "good").exists()
+    tell("good" if found else "bad")
+    return found
+supervisor = Supervisor(tell, before_reload=good)
 supervisor.install_signals()
 
 def ready(name):
@@ -178,8 +182,10 @@ def test_a_reload_that_is_refused_changes_nothing_and_one_that_is_not_starts_ane
     run = start("two")
     run.say()
     run.process.send_signal(signal.SIGHUP)
+    assert run.say() == "bad"
     (run.folder / "good").touch()
     run.process.send_signal(signal.SIGHUP)
+    assert run.say() == "good"
     run.wait_for("start first", 2)
     run.wait_for("start second", 2)
     assert run.names().count("end first") == 1
@@ -251,3 +257,29 @@ def test_whoever_is_told_by_a_dying_main_thread_knows_that_its_parent_is_lost() 
     with subprocess.Popen([sys.executable, "-c", HALF_DEAD], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         assert parent.stdout.read().split("\n") == ["True False", "True True", ""]
+
+
+ENDS_MEANWHILE = """
+import os, threading
+from broker.processes.forked import Forked
+reader, writer = os.pipe()
+child = Forked("x", lambda: os.read(reader, 1))
+kill = os.kill
+def slow(pid, number):
+    os.write(writer, b"1")
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    watcher = threading.Thread(target=child.wait)
+    watcher.start()
+    watcher.join(0.3)
+    kill(pid, number)
+os.kill = slow
+child.terminate()
+print(child.wait())
+"""
+
+
+def test_a_fork_that_ends_while_it_is_told_to_is_no_mistake() -> None:
+    """Whoever waits for it may ask for its status first; the number is nobody's then, or somebody else's."""
+    done = subprocess.run([sys.executable, "-c", ENDS_MEANWHILE], capture_output=True, text=True, timeout=30)
+    assert done.stderr == ""
+    assert done.stdout == "0\n"

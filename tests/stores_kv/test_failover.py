@@ -204,6 +204,23 @@ def test_a_step_that_is_asked_for_again_waits_for_replicas_again(servers: Watche
             proxy.close()
 
 
+@pytest.mark.parametrize("kind", ["sentinel", "cluster"])
+def test_who_only_asks_whether_the_store_is_there_finds_the_new_primary(kind: str) -> None:
+    """`/readyz` asks so. A proxy that believes it sends nobody else meanwhile who would find it."""
+
+    def there() -> bool:
+        with contextlib.suppress(Unavailable):
+            kv.ping()
+            return True
+        return False
+
+    with fallible(kind, "redis") as store, connected(store.url) as kv:
+        assert there()
+        store.kill()
+        assert not there()
+        until(there, "the new primary is found")
+
+
 def test_whoever_hears_from_a_primary_that_was_given_up_meanwhile_keeps_no_connection_to_it(servers: Watched) -> None:
     lines = []
 

@@ -87,23 +87,26 @@ class Watched:
 
     def exchange(self, commands: Sequence[Command], *, once: bool = False) -> list[Any]:
         primary = self._primary or self._find()
-        try:
-            answers = primary[1].exchange(commands, once=once)
-        except (Broken, TooSlow, OSError):
-            self._forget(primary)
-            raise
+        answers = self._ask(primary, commands, once)
         if any(isinstance(answer, ReadOnlyError) for answer in answers):
             self._forget(primary)
             raise Broken("the primary has become a replica")
         return answers
 
     def everywhere(self, command: Command) -> dict[str, Any]:
-        name, server = self._primary or self._find()
-        return {name: server.exchange([command])[0]}
+        primary = self._primary or self._find()
+        return {primary[0]: self._ask(primary, [command], False)[0]}
 
     def close(self) -> None:
         for server in [*self._sentinels, *([self._primary[1]] if self._primary else [])]:
             server.close()
+
+    def _ask(self, primary: tuple[str, Server], commands: Sequence[Command], once: bool) -> list[Any]:
+        try:
+            return primary[1].exchange(commands, once=once)
+        except (Broken, TooSlow, OSError):
+            self._forget(primary)
+            raise
 
     def _forget(self, primary: tuple[str, Server]) -> None:
         if self._primary is primary:
@@ -185,9 +188,8 @@ class Cluster:
 
     def everywhere(self, command: Command) -> dict[str, Any]:
         self._read()
-        return {
-            name_of(host): self._server(host).exchange([command])[0] for host in dict.fromkeys(self._owners.values())
-        }
+        hosts = dict.fromkeys(self._owners.values())
+        return {name_of(host): self._ask(host, [(0, False)], [command], False)[0] for host in hosts}
 
     def close(self) -> None:
         for server in tuple(self._servers.values()):
