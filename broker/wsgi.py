@@ -67,9 +67,9 @@ def let_nobody_in(listener: socket.socket) -> None:
     """From now on a socket takes no new connection, in whatever process; who is in its queue can still be accepted.
 
     Between the last `accept` and `close` somebody could come, and be thrown out with a question unanswered. A packet
-    filter (SO_ATTACH_FILTER, socket(7)) has no such moment: who comes is not heard, tries again, and is refused when the
-    socket is closed. It drops what begins a connection, and nothing else: a client that has our answer to that is
-    connected for all that it knows, and may have asked already. Within `HANDSHAKE_SECONDS` all of those are in the queue.
+    filter (SO_ATTACH_FILTER, socket(7)) has no such moment: who comes is not heard, tries again, and is refused when
+    the socket is closed. It drops what begins a connection, and nothing else: a client that has our answer to that is
+    connected for all that it knows, and may have asked already. After `HANDSHAKE_SECONDS` those are in the queue.
     Elsewhere than on Linux that moment stays.
     """
     if sys.platform == "linux":

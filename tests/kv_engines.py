@@ -59,6 +59,8 @@ class LossyProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lose = threading.Event()
         self.lost = 0
+        self.answers = 0
+        """Packets that came from the server: one for each small answer, or for several that were asked for together."""
         self._held = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -92,7 +94,11 @@ class LossyProxy:
         if self._target.port:
             return socket.create_connection(("127.0.0.1", self._target.port))
         upstream = socket.socket(socket.AF_UNIX)
-        upstream.connect(unquote(self._target.path))
+        try:
+            upstream.connect(unquote(self._target.path))
+        except OSError:
+            upstream.close()
+            raise
         return upstream
 
     def _pump(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
@@ -100,6 +106,7 @@ class LossyProxy:
             while data := source.recv(65536):
                 if answers and self._held.is_set():
                     continue
+                self.answers += answers
                 if answers and self._lose.is_set():
                     self._lose.clear()
                     self.lost += 1

@@ -24,7 +24,8 @@ from broker.stores.kv.redis import RedisKeyValue
 from tests.kv_engines import LossyProxy, binary
 from tests.servers import free_ports, short_folder
 
-SECONDS = 30.0
+SECONDS = 60.0
+"""A Sentinel that did not run for two seconds believes nothing that it sees for 30 (its "TILT mode")."""
 SLOTS = 16384
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, create_engine
 
@@ -67,9 +68,9 @@ def listens(port: int) -> bool:
     return False
 
 
-def answers(port: int, path: str, host: str | None = None) -> bool:
+def answers(port: int, path: str, host: str | None = None, seconds: float = 2) -> bool:
     """Whether an HTTP server answers this path with 200."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:
         connection.request("GET", path, headers={"Host": host or f"localhost:{port}"})
         return connection.getresponse().status == 200
@@ -77,6 +78,20 @@ def answers(port: int, path: str, host: str | None = None) -> bool:
         return False
     finally:
         connection.close()
+
+
+def said(log: Path, name: str = "", since: int = 0) -> list[dict[str, Any]]:
+    """The events of a log, those of one name only; `since`: bytes of it that do not count.
+
+    A reader may see half of the last line, and who is killed in the middle of one leaves it to the next.
+    """
+    whole, _, _ = (log.read_bytes()[since:] if log.exists() else b"").rpartition(b"\n")
+    events = []
+    for line in whole.decode(errors="replace").splitlines():
+        if line.startswith("{"):
+            with contextlib.suppress(ValueError):
+                events.append(json.loads(line))
+    return [event for event in events if name in ("", event.get("event"))]
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from broker.testing.mail_server import MailServer
 from broker.testing.mailbox import Mailbox
 from tests.crash.processes import gone, kill_nine, like, tree, wait_until
 from tests.crash.visitor import Answer, Visitor, signs_in
-from tests.servers import BROKER_YAML, TENANT_YAML, Homerealm, answers, homerealm
+from tests.servers import BROKER_YAML, TENANT_YAML, Homerealm, answers, free_port, homerealm
 
 pytestmark = pytest.mark.crash
 
@@ -55,7 +55,7 @@ def test_a_killed_key_value_store_lets_nobody_in_and_a_login_goes_on_when_it_is_
                 assert is_clear(visitor.send(asked, "/login/password", password=password))
             assert is_clear(Visitor(server.origin).get("/t/acme/login"))
             assert not answers(server.port, "/readyz")
-            assert answers(server.port, "/healthz"), "alive, but not ready"
+            assert answers(server.port, "/healthz", seconds=20), "alive, but not ready"
         finally:
             os.kill(keeper, signal.SIGCONT)
         wait_until(lambda: answers(server.port, "/readyz"), "the store is back")
@@ -71,9 +71,7 @@ def forget(server: Homerealm) -> Answer:
 
 
 def test_a_dead_mail_server_changes_no_answer_and_loses_no_mail() -> None:
-    mail = MailServer()
-    with mail.running():
-        pass  # the port that it will have, where nobody listens now
+    mail = MailServer(port=free_port())  # nobody listens there yet
     with homerealm() as server:
         transport = f"smtp://127.0.0.1:{mail.port}?tls=none"
         server.configure({"acme": TENANT_YAML}, BROKER_YAML.replace("maildir:var/mail", transport))

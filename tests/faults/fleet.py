@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
-import json
 import os
 import platform
 import signal
@@ -28,7 +27,7 @@ from broker.testing.mailbox import Mailbox
 from tests.crash.processes import like, tree
 from tests.kv_servers import Process, processes, until, watched
 from tests.postgresql import Postgres, as_root
-from tests.servers import Homerealm, answers, free_port, listens, program, running, short_folder
+from tests.servers import Homerealm, answers, free_port, listens, program, running, said, short_folder
 
 BROKER = """\
 base_url: http://localhost:{port}
@@ -87,11 +86,7 @@ class Replica(Homerealm):
 
     def events(self, name: str = "", *, ever: bool = False) -> list[dict[str, str]]:
         """What it said since the page was turned, or ever; of that name only."""
-        if not self.log.exists():
-            return []
-        said = self.log.read_bytes()[0 if ever else self.read :].decode(errors="replace")
-        lines = [line for line in said.splitlines() if line.startswith("{")]
-        return [event for event in map(json.loads, lines) if name in ("", event.get("event"))]
+        return said(self.log, name, 0 if ever else self.read)
 
 
 @dataclass

@@ -112,8 +112,8 @@ def test_the_demo_runs_from_the_wheel_and_leaves_nothing_behind(environment: Pat
         ready = lambda: answers(broker, "/healthz") and answers(app, "/") and answers(upstream, "/healthz")  # noqa: E731
         with running(command, ready, log=tmp_path / "demo.log", cwd=folder, seconds=60):
             for tenant in ("acme", "globex"):
-                assert answers(broker, f"/t/{tenant}/.well-known/openid-configuration")
-            assert answers(broker, "/dev/mailbox")
+                assert answers(broker, f"/t/{tenant}/.well-known/openid-configuration", seconds=20)
+            assert answers(broker, "/dev/mailbox", seconds=20)
         printed = (tmp_path / "demo.log").read_text()
     assert f"http://localhost:{app}" in printed
     assert [port for port in (broker, app, upstream) if listens(port)] == []

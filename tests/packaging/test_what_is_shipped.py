@@ -151,7 +151,7 @@ def test_a_pod_that_starts_before_the_job_refuses_and_serves_after_it() -> None:
         ready = lambda: answers(server.port, "/readyz")  # noqa: E731
         environment = {"HOMEREALM_CONFIG": str(server.config)}
         with running([program(), *command], ready, log=server.log, cwd=server.folder, env=environment):
-            assert answers(server.port, "/healthz")
+            assert answers(server.port, "/healthz", seconds=20)
 
 
 # --- Compose --------------------------------------------------------------------------------------------------------

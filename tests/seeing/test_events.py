@@ -103,7 +103,7 @@ def test_nobody_waits_for_a_reader_that_is_stuck_and_what_was_lost_is_counted() 
     assert done.wait(10), "the pipe is full, and writing does not wait"
     with os.fdopen(reader, "rb") as pipe:
         lines = []
-        threading.Thread(target=lambda: (pen.close(), os.close(writer)), daemon=True).start()
+        threading.Thread(target=lambda: (pen.close(), pen._thread.join(), os.close(writer)), daemon=True).start()
         lines = pipe.read().decode().splitlines()
     told = [json.loads(line) for line in lines if line.startswith("{")]
     assert {one["event"] for one in told} == {"events.dropped"}

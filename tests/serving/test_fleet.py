@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Homerealm, homerealm, program, running
+from tests.servers import Homerealm, homerealm, program, running, said
 from tests.serving.test_serve import within_20_seconds
 
 
@@ -21,20 +20,13 @@ def server() -> Iterator[Homerealm]:
         yield server
 
 
-def events(log: Path, name: str) -> list[dict[str, str]]:
-    if not log.exists():
-        return []
-    lines = [line for line in log.read_text().splitlines() if line.startswith("{")]
-    return [event for event in map(json.loads, lines) if event.get("event") == name]
-
-
 @contextlib.contextmanager
 def worker(server: Homerealm, name: str) -> Iterator[tuple[Path, int]]:
     """A background worker of its own: its log, and its process."""
     log = server.folder / f"{name}.log"
     command = [program(), "worker", "--config", server.config]
     with running(
-        command, lambda: bool(events(log, "config.watched")), log=log, cwd=server.folder, env=dict(os.environ)
+        command, lambda: bool(said(log, "config.watched")), log=log, cwd=server.folder, env=dict(os.environ)
     ) as process:
         yield log, process.pid
 
@@ -42,16 +34,16 @@ def worker(server: Homerealm, name: str) -> Iterator[tuple[Path, int]]:
 @pytest.mark.crash
 def test_of_two_workers_one_has_the_turn_and_the_other_follows_when_it_is_killed(server: Homerealm) -> None:
     with worker(server, "first") as (first, pid):
-        assert within_20_seconds(lambda: len(events(first, "turn.taken")) == 1)
+        assert within_20_seconds(lambda: len(said(first, "turn.taken")) == 1)
         with worker(server, "second") as (second, _):
-            assert not events(second, "turn.taken")
+            assert not said(second, "turn.taken")
             os.kill(pid, signal.SIGKILL)
-            assert within_20_seconds(lambda: len(events(second, "turn.taken")) == 1)
-            assert events(first, "turn.lost") == []
+            assert within_20_seconds(lambda: len(said(second, "turn.taken")) == 1)
+            assert said(first, "turn.lost") == []
 
 
 def test_a_worker_that_ends_in_order_leaves_its_turn_at_once(server: Homerealm) -> None:
     with worker(server, "first") as (first, _):
-        assert within_20_seconds(lambda: len(events(first, "turn.taken")) == 1)
+        assert within_20_seconds(lambda: len(said(first, "turn.taken")) == 1)
     with worker(server, "second") as (second, _):
-        assert within_20_seconds(lambda: len(events(second, "turn.taken")) == 1)
+        assert within_20_seconds(lambda: len(said(second, "turn.taken")) == 1)

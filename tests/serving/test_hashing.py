@@ -61,6 +61,7 @@ def test_a_hashing_process_that_is_killed_in_the_middle_lets_nobody_in_and_the_n
         os.kill(child, signal.SIGKILL)
         answer = attempt.result()
     assert (answer.page, answer.status) == ("password", 503)
+    assert within_20_seconds(lambda: bool(events(server, "hashing.ended")))  # another thread writes it
     assert [event["status"] for event in events(server, "hashing.ended")] == [-signal.SIGKILL]
     with server.tables() as connection:
         connection.execute(text("UPDATE users SET hash = :hash"), {"hash": before})

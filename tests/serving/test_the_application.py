@@ -48,7 +48,7 @@ def test_what_could_be_read_in_two_ways_or_is_too_long_is_refused(
     homerealm_server: Homerealm, path: str, head: str, refused: int
 ) -> None:
     assert status(homerealm_server, f"POST {path} HTTP/1.1\r\n{head}") == refused
-    assert answers(homerealm_server.port, DISCOVERY)
+    assert answers(homerealm_server.port, DISCOVERY, seconds=20)
 
 
 def test_half_of_a_form_from_a_hundred_clients_delays_nobody(homerealm_server: Homerealm) -> None:
@@ -60,4 +60,4 @@ def test_half_of_a_form_from_a_hundred_clients_delays_nobody(homerealm_server: H
             head = f"POST {path} HTTP/1.1\r\nHost: localhost:{server.port}\r\nContent-Length: 900\r\n\r\n"
             client.sendall(head.encode() + b"usern")
         for path in (DISCOVERY, "/t/acme/login", "/healthz", "/readyz"):
-            assert answers(server.port, path), path
+            assert answers(server.port, path, seconds=20), path

@@ -115,7 +115,7 @@ def test_every_step_of_a_login_survives_a_lost_answer(kv: RedisKeyValue, proxy: 
     assert isinstance(grants.find(grant.id), Grant)
 
 
-def test_what_rides_along_is_done_in_the_same_round_trip(kv: RedisKeyValue) -> None:
+def test_what_rides_along_is_done_in_the_same_round_trip(kv: RedisKeyValue, proxy: LossyProxy) -> None:
     clock = FixedClock()
     transactions, throttle = KvTransactions(kv, clock), KvThrottle(kv, clock, f"{int(clock.now().timestamp())}.m")
     once = Delay("account:ada", 1, MINUTE, MINUTE, MINUTE)
@@ -125,17 +125,13 @@ def test_what_rides_along_is_done_in_the_same_round_trip(kv: RedisKeyValue) -> N
     assert throttle.charge(once).wait
     noted = started.note("noted")
     assert transactions.save(started, noted)  # from here on the server knows the script
-    reads = _reads(kv)
+    before = proxy.answers
     assert transactions.save(noted, noted.note("again"), also=[throttle.forgiving(receipt)])
-    assert _reads(kv) - reads == 2  # one is the question
+    assert proxy.answers == before + 1
     assert not throttle.charge(once).wait
 
 
-def _reads(kv: RedisKeyValue) -> int:
-    """How often the server has read from a connection."""
-    return int(kv.batch([("INFO", "stats")])[0].decode().partition("total_reads_processed:")[2].split()[0])
-
-
+@pytest.mark.usefixtures("patient")
 def test_a_killed_server_that_comes_back_is_not_noticed_and_has_lost_nothing() -> None:
     with short_folder() as folder:
         store = EmbeddedValkey(folder, binary=binary("valkey"))
@@ -219,7 +215,9 @@ def test_everything_that_a_login_leaves_ends_by_itself(url: str) -> None:
         grants.redeem_code(code)
         kv.delete(f"g:{{{login.id}}}:taken")
         assert 60 < _lifetimes(kv)["g"] <= 86_400
-        assert lifetimes == {"t": 600, "s": 12 * 3600, "u": 12 * 3600}
+        assert lifetimes.keys() == {"t", "s", "u"}
+        for key, seconds in {"t": 600, "s": 12 * 3600, "u": 12 * 3600}.items():
+            assert seconds - 20 < lifetimes[key] <= seconds
 
 
 def test_who_redeemed_a_code_is_forgotten_with_the_next_exchange(url: str) -> None:

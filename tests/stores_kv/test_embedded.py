@@ -20,6 +20,7 @@ from broker.stores.kv.redis import RedisKeyValue
 from tests.kv_engines import ENGINES, binary
 from tests.servers import ROOT, short_folder
 
+pytestmark = pytest.mark.usefixtures("patient")
 HOUR = timedelta(hours=1)
 
 OWNER = """\
