@@ -60,6 +60,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = wanted
 
 
+@pytest.fixture(scope="session", autouse=True)
+def stores_may_take_their_time() -> Iterator[None]:
+    """A busy machine or its disk may stand still for seconds. What becomes of those who wait then is told by
+    tests/stores_kv/test_frozen.py, with the product's own patience; and by servers in processes of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("broker.stores.kv.routes.ANSWER_SECONDS", 20.0)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def events_go_where_the_next_test_expects_them() -> Iterator[None]:
     """`capture_logs` leaves structlog configured, and events then go to it instead of to `logging`."""

@@ -313,9 +313,10 @@ def _until(server: smtplib.SMTP, seconds: float) -> Iterator[None]:
     """Hang up when a server drips its answers: each one would be in time, and there would be no end."""
 
     def hang_up() -> None:
-        if server.sock is not None:
-            with suppress(OSError):  # it may be closed in this moment
-                server.sock.shutdown(socket.SHUT_RDWR)
+        connection = server.sock  # asked once: it may be closed, and forgotten, in this moment
+        if connection is not None:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(seconds, hang_up)
     timer.daemon = True

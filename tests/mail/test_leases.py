@@ -123,8 +123,8 @@ def test_a_worker_that_lost_its_job_says_so_and_records_nothing(house: House) ->
         house.worker._batch()
         assert server.asked.wait(20)
         house.clock.advance(LEASE)
-        server.go_on.set()
         with capture_logs() as said:
+            server.go_on.set()
             # In this very moment the frozen one may have recorded it; then there is nothing to take.
             taken = other.tick()
             house.worker._lanes.wait()

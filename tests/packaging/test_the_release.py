@@ -33,7 +33,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = Path(sys.prefix)
     done = subprocess.run(
         ["make", f"--assume-old={environment}/installed.dev", f"VENV={environment}", "dist"],
-        cwd=source, capture_output=True, text=True, timeout=300,
+        cwd=source, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return source / "dist"

@@ -337,8 +337,9 @@ def dripping(first: bytes, drop: bytes) -> Iterator[int]:
         yield listening.getsockname()[1]
     finally:
         stop.set()
-        listening.close()
+        listening.shutdown(socket.SHUT_RDWR)  # `close` does not wake who waits in `accept`
         thread.join()
+        listening.close()
 
 
 @pytest.mark.parametrize(
@@ -376,9 +377,11 @@ def test_a_resolver_that_hangs_ends_at_the_deadline(closing: Keep) -> None:
         return []
 
     fetcher = closing(HttpFetcher(Egress(), timeout=0.05, resolver=hanging))
-    with pytest.raises(ConnectionFailed, match="not resolved in time"):
-        fetcher.get("https://slow.example/")
-    release.set()
+    try:
+        with pytest.raises(ConnectionFailed, match="in time"):
+            fetcher.get("https://slow.example/")
+    finally:
+        release.set()
 
 
 def test_an_application_of_the_same_process_can_answer_and_the_size_limit_still_holds() -> None:

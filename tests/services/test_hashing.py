@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 import threading
+import time
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -207,8 +208,9 @@ def ask(hasher: Argon2Hasher, password: str, asker: str = "", *, first: bool = F
 
 
 def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
     while not condition():
-        pass
+        assert time.monotonic() < deadline, "it did not come"
 
 
 def settled(calls: list[Future[bool]], refused: int) -> None:

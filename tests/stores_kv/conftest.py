@@ -9,9 +9,3 @@ import pytest
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command is repeated for as long as it takes to start a killed server again."""
     monkeypatch.setattr("broker.stores.kv.redis.REPEAT_SECONDS", 20.0)
-
-
-@pytest.fixture
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer may come late, after the wait for replicas."""
-    monkeypatch.setattr("broker.stores.kv.routes.ANSWER_SECONDS", 20.0)

@@ -117,7 +117,6 @@ def test_a_primary_is_killed_under_eight_who_take_and_nothing_is_taken_twice(kin
         assert all(kv.get(ticket) is None for ticket in TICKETS)
 
 
-@pytest.mark.usefixtures("unhurried")
 def test_a_take_that_only_a_dead_primary_has_counts_as_failed(servers: Watched) -> None:
     with connected(servers.url) as kv:
         kv.put("ticket", b"ada", HOUR)
@@ -131,7 +130,6 @@ def test_a_take_that_only_a_dead_primary_has_counts_as_failed(servers: Watched) 
         assert kv.take("ticket") is None
 
 
-@pytest.mark.usefixtures("unhurried")
 def test_a_solved_challenge_and_a_revoked_token_that_only_a_dead_primary_has_count_as_failed(servers: Watched) -> None:
     demand = Demand(always=True, solved="one", lifetime=HOUR)
     with connected(servers.url) as kv:
@@ -166,7 +164,6 @@ def test_who_does_not_want_to_wait_for_replicas_has_it_taken_twice(servers: Watc
         until(lambda: kv.take("ticket") == b"ada", "the ticket is back")
 
 
-@pytest.mark.usefixtures("unhurried")
 def test_with_no_replica_left_there_is_nothing_to_wait_for(servers: Watched) -> None:
     with connected(servers.url) as kv:
         kv.put("1", b"", HOUR)
@@ -180,7 +177,6 @@ def test_with_no_replica_left_there_is_nothing_to_wait_for(servers: Watched) -> 
         kv.take("3")
 
 
-@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("step", ["take", "put_absent", "swap", "redeem", "rotate", "revoke token", "solved"])
 def test_a_step_that_is_asked_for_again_waits_for_replicas_again(servers: Watched, step: str) -> None:
     """Its answer was lost, so it is repeated, and changes nothing the second time: replicas still have not got it."""
@@ -234,7 +230,6 @@ def test_who_only_asks_whether_the_store_is_there_finds_the_new_primary(kind: st
         until(there, "the new primary is found")
 
 
-@pytest.mark.usefixtures("unhurried")
 def test_whoever_hears_from_a_primary_that_was_given_up_meanwhile_keeps_no_connection_to_it(servers: Watched) -> None:
     lines = []
 

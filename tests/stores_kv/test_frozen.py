@@ -13,6 +13,7 @@ import pytest
 from broker.core.errors import Unavailable
 from broker.stores.kv.embedded import EmbeddedValkey
 from broker.stores.kv.redis import RedisKeyValue
+from broker.stores.kv.routes import ANSWER_SECONDS
 from broker.testing.race import race
 from tests.kv_engines import binary
 from tests.kv_servers import GO_ON, STOP, Watched, until, watched
@@ -20,6 +21,11 @@ from tests.servers import short_folder
 
 pytestmark = pytest.mark.crash
 HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(autouse=True)
+def as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.stores.kv.routes.ANSWER_SECONDS", ANSWER_SECONDS)
 
 
 @pytest.fixture

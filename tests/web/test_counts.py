@@ -5,6 +5,7 @@ Counted by the real engines. A number may fall; whoever raises one says why (doc
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from base64 import b64encode, urlsafe_b64encode
@@ -108,11 +109,13 @@ class Profiled:
         self._app = app
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
+        gc.disable()  # what it does for others' garbage is no call of ours
         sys.setprofile(lambda _frame, what, _: CALLS.append(None) if what in ("call", "c_call") else None)
         try:
             return self._app(environ, start_response)
         finally:
             sys.setprofile(None)
+            gc.enable()
 
 
 def listen(connection: Any, _: object) -> None:

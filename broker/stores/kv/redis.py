@@ -28,7 +28,8 @@ from broker.stores.kv.routes import Route, route_to
 from broker.stores.kv.scripts import BY_SHA, COUNT, PUT_ABSENT, SWAP, TAKE, Script
 
 REPEAT_SECONDS = 1.5
-"""How long a command is repeated before we give up: a supervised server is back in a fraction of it."""
+"""How long a command is repeated before we give up: a supervised server is back in a fraction of it. One that is there
+and does not answer has taken longer than this already, and is not asked again."""
 DOWN_SECONDS = 2.0
 """After giving up once, how long further commands are tried a single time: waiting threads would pile up."""
 MEMORY = timedelta(seconds=30)
