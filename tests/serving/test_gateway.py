@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -434,11 +435,7 @@ def test_under_leaders_that_stall_each_request_has_one_answer_and_in_order(serve
 
 def answer_from(stream: BinaryIO) -> str:
     """The path that an answer tells."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        line = stream.readline()
-        assert line, "the connection has ended"
-        head += line
+    head = b"".join(takewhile(lambda line: line not in (b"\r\n", b""), iter(stream.readline, None)))
     length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
     return str(json.loads(stream.read(length))["path"])
 
