@@ -19,8 +19,7 @@ from typing import Any
 from broker import wiring
 from broker.core.errors import ConfigurationError
 from broker.core.tenant import Settings
-from broker.processes import last_good
-from broker.processes.environment import RELOAD_BELL
+from broker.processes import bell, last_good
 from broker.services import event_log
 from broker.settings.changes import NEED_A_RESTART
 from broker.settings.load import BRANDING_FOLDER, BROKER_FILE, TENANTS_FOLDER, Loader
@@ -63,7 +62,7 @@ class Live:
         self._seen = self._fingerprint()
         self._settling: Fingerprint | None = None
         self._looked = 0.0
-        self._rung = _rung()
+        self._rung = bell.rung()
         self._measure()
 
     @classmethod
@@ -186,7 +185,7 @@ class Live:
 
     def look(self, *, now: float) -> None:
         """One look; `now` in seconds of any steady clock."""
-        rung = _rung()
+        rung = bell.rung()
         if rung != self._rung:
             self._rung = rung
             self.reload()
@@ -249,14 +248,6 @@ def _load(loader: Loader, running: Settings) -> Settings:
     if wrong:
         raise ConfigurationError(wrong)
     return settings
-
-
-def _rung() -> int:
-    path = os.environ.get(RELOAD_BELL)
-    try:
-        return Path(path).stat().st_mtime_ns if path else 0
-    except OSError:
-        return 0
 
 
 def _changed(old: Settings, new: Settings) -> list[str]:

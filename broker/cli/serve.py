@@ -8,7 +8,6 @@ import importlib
 import os
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from broker.processes import last_good, lean  # noqa: F401 - lean is the first of all
+from broker.processes import bell, last_good, lean  # noqa: F401 - lean is the first of all
 
 # isort: split
 from broker.cli import REFUSED, WRONG
@@ -34,10 +33,10 @@ from broker.processes.environment import (
     LAST_GOOD,
     METRICS,
     NO_UPGRADE,
-    RELOAD_BELL,
     ROLE,
 )
 from broker.processes.first_process import work_in_a_child
+from broker.processes.handed_down import inherited
 from broker.processes.supervisor import Child, Process, StartFailed, Supervisor
 from broker.processes.tether import asked_to_end
 
@@ -70,13 +69,14 @@ def serve(
         raise SystemExit(WRONG)
     internal = open_lookout(settings, metrics)
     number = workers or usable_cores()
-    bell = tempfile.NamedTemporaryFile(prefix="homerealm-reload-")  # noqa: SIM115 - goes with this process
-    supervisor = Supervisor(event_of_a_process, before_reload=lambda: _ring(bell.name))
-    supervisor.install_signals()
-    environment = {CONFIG: str(config.resolve()), RELOAD_BELL: bell.name}
+    environment = {CONFIG: str(config.resolve())}
     if no_upgrade:
         environment[NO_UPGRADE] = "1"
     last_good.make(environment)
+    bell.hang(environment)
+    # Every process reads the configuration by itself, and refuses it by itself, with positions, if it is broken.
+    supervisor = Supervisor(event_of_a_process, before_reload=lambda: bell.ring(environment))
+    supervisor.install_signals()
     roles = ["web"] if no_worker else ["web", "worker"]
     processes = [] if internal is None else [lookout_process(internal, listener, settings, metrics, roles, environment)]
     answering = os.eventfd(0)
@@ -194,7 +194,7 @@ def web_processes(listener: socket.socket, number: int, environment: dict[str, s
             environment,
             title="broker.wsgi",
             begin=lambda: _serve(listener.fileno(), environment),
-            inherits=[listener.fileno(), *last_good.inherited(environment)],
+            inherits=[listener.fileno(), *inherited(environment)],
             on_reload=_reads_by_itself,
         )
         for one in range(number, 0, -1)
@@ -212,7 +212,7 @@ def worker_process(environment: Mapping[str, str], answering: int | None = None)
         environment,
         title="broker worker",
         begin=lambda: _work(environment, answering),
-        inherits=last_good.inherited(environment),
+        inherits=inherited(environment),
         on_reload=_reads_by_itself,
     )
 
@@ -281,12 +281,6 @@ def _load(config: Path) -> Settings | None:
         for line in error.problems:
             click.echo(line, err=True)
         return None
-
-
-def _ring(bell: str) -> bool:
-    """Every process reads the configuration by itself, and refuses it by itself, with positions, if it is broken."""
-    os.utime(bell)
-    return True
 
 
 def _reads_by_itself(child: Child) -> None:

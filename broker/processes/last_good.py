@@ -12,11 +12,12 @@ import hashlib
 import os
 import pickle
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from broker.processes.environment import LAST_GOOD
+from broker.processes.handed_down import descriptor_of, hand_down
 
 _DIGEST = hashlib.sha256().digest_size
 
@@ -29,16 +30,7 @@ def make(environment: dict[str, str]) -> None:
         found = os.memfd_create("homerealm-last-good")
     except OSError:  # forbidden here: processes start as if there had been none
         return
-    # Not below 3: each child makes those its own.
-    descriptor = fcntl.fcntl(found, fcntl.F_DUPFD_CLOEXEC, 3)
-    os.close(found)
-    environment[LAST_GOOD] = f"{descriptor}:{os.fstat(descriptor).st_ino}"
-
-
-def inherited(environment: Mapping[str, str]) -> list[int]:
-    """The descriptor that a process with this environment has to be given."""
-    number = environment.get(LAST_GOOD, "").partition(":")[0]
-    return [int(number)] if number else []
+    hand_down(environment, LAST_GOOD, found)
 
 
 def keep(version: str, configuration: object) -> None:
@@ -98,12 +90,8 @@ def _release(configuration: object) -> tuple[str, int]:
 @contextmanager
 def _held(how: int) -> Iterator[int | None]:
     """The file, locked. POSIX's locks are each process's own, also on a descriptor that all of them share."""
-    number, _, inode = os.environ.get(LAST_GOOD, "").partition(":")
-    try:
-        descriptor = int(number)
-        if os.fstat(descriptor).st_ino != int(inode):
-            raise ValueError(number)
-    except (ValueError, OSError):  # nobody's, or of a process that did not hand it down
+    descriptor = descriptor_of(LAST_GOOD)
+    if descriptor is None:
         yield None
         return
     fcntl.lockf(descriptor, how)

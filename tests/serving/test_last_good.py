@@ -10,6 +10,7 @@ import pytest
 from broker.core.values import Secret
 from broker.processes import last_good
 from broker.processes.environment import LAST_GOOD
+from broker.processes.handed_down import inherited
 from broker.testing.race import race
 
 
@@ -18,7 +19,7 @@ def descriptor(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     environment: dict[str, str] = {}
     last_good.make(environment)
     monkeypatch.setenv(LAST_GOOD, environment[LAST_GOOD])
-    (found,) = last_good.inherited(environment)
+    (found,) = inherited(environment)
     yield found
     os.close(found)
 

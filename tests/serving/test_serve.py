@@ -283,6 +283,32 @@ def test_a_hang_up_alone_reloads_every_process_where_no_look_at_the_files_finds_
 
 @pytest.mark.crash
 @pytest.mark.own_stores
+def test_a_hang_up_needs_no_file_that_somebody_may_remove_and_reaches_processes_that_were_started_again(
+    server: Homerealm, tmp_path: Path
+) -> None:
+    """Machines clean up /tmp: what lies there for ten days is gone."""
+    server.environment["TMPDIR"] = str(tmp_path)
+    tenant = server.config / "tenants" / "acme.yaml"
+    with server.serving("--workers", "1"):
+        if server.process is None:
+            raise RuntimeError("not running")
+        assert started(server)
+        assert within_20_seconds(lambda: len(events(server, "config.watched")) == 2)
+        assert list(tmp_path.iterdir()) == []
+        victims = [one(server, words) for words in ("broker worker", "broker.wsgi")]
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
+        assert within_20_seconds(lambda: len(events(server, "config.watched")) == 4)
+        before = tenant.stat()
+        tenant.write_text(tenant.read_text().replace("name: Acme", "name: Ecma"))
+        os.utime(tenant, ns=(before.st_atime_ns, before.st_mtime_ns))  # a look finds no change
+        server.process.send_signal(signal.SIGHUP)
+        assert within_20_seconds(lambda: len(events(server, "config.reloaded")) == 2)
+        assert server.process.poll() is None
+
+
+@pytest.mark.crash
+@pytest.mark.own_stores
 @pytest.mark.parametrize("wrong", ["no longer there", "another database"])
 def test_who_dies_while_the_files_are_wrong_is_replaced_with_the_configuration_from_before(
     server: Homerealm, wrong: str
