@@ -45,7 +45,7 @@ from broker.flows.known_device import KnownDevices
 from broker.flows.ledger import Ledger
 from broker.flows.means import Means
 from broker.flows.passwords import Passwords
-from broker.flows.readiness import Readiness
+from broker.flows.readiness import WRONG_KEY, Readiness
 from broker.flows.recovery import Recovery
 from broker.flows.recovery_mail import RecoveryMail
 from broker.flows.redemption import Redemption
@@ -241,7 +241,7 @@ class Runtime:
             try:
                 self.signing.keys(tenant.id)
             except ValueError as error:
-                raise Unavailable(f"signing keys: {error}") from None
+                raise Unavailable(f"signing keys: {error}; {WRONG_KEY}") from None
 
     def keep(self, story: Story) -> None:
         """For `homerealm explain`."""

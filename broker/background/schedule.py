@@ -30,7 +30,7 @@ from broker.core.values import Actor
 from broker.core.watching import NO_METER, Meter, Spans, count_event
 from broker.services import event_log
 from broker.services.mail_render import MailRenderer
-from broker.services.mailer import Delivery, MailDeferred, MailRefused, Transport
+from broker.services.mailer import Delivery, MailDeferred, MailRefused, ServerDown, Transport
 
 BATCH = 20
 LONGEST_BATCH = timedelta(seconds=10)
@@ -48,6 +48,8 @@ MAINTENANCE = timedelta(minutes=1)
 RESETS = frozenset({MailKind.RESET, MailKind.RESET_ELSEWHERE})
 SEALING = timedelta(seconds=1)
 """How long a row of the audit log waits for its place in the chain."""
+MEASURING = SEALING
+"""Between two looks at how much waits."""
 LOOKING = timedelta(seconds=5)
 """Between two looks for what is missing, while nothing is."""
 JUMP = timedelta(seconds=30)
@@ -128,6 +130,9 @@ class Worker:
         self._turn = Turn("housekeeping", self.runtime.entropy.token(12))
         self._maintained_at: datetime | None = None
         self._sealed_at: datetime | None = None
+        self._measured_at: datetime | None = None
+        self._without_mail: set[str] = set()
+        """Tenants whose mail server was down when this worker last had a mail for it."""
         self._righted_at: datetime | None = None
         self._noted = ""
         self._fitted_at: datetime | None = None
@@ -149,6 +154,7 @@ class Worker:
                 self._look_at_the_tables()
                 worked = self._batch(stop)
                 self._in_turn()
+                self._measure()
                 self._watch_the_clock()
                 self.runtime.meter.level("worker_round_timestamp_seconds", self.runtime.clock.now().timestamp())
                 if self._missing or is_due(self._looked_at, LOOKING, self.runtime.clock.now()):
@@ -278,6 +284,7 @@ class Worker:
             self._say("mail.held_back", job=job.id, tenant=job.tenant, mail=job.payload.get("kind"))
         else:
             delivery.send(lambda: _compose(runtime, tenant, job, to))
+            self._mail_server(job.tenant, down=False)
             if job.payload.get("kind") in RESETS:
                 self._say("reset.sent", reference=job.payload.get("reference", ""), tenant=job.tenant,
                          connection=job.payload.get("connection", ""), mail=job.payload["kind"])  # fmt: skip
@@ -286,6 +293,8 @@ class Worker:
 
     def _retry(self, runtime: WorkerRuntime, job: Job, error: Exception) -> None:
         now = runtime.clock.now()
+        if isinstance(error, ServerDown):
+            self._mail_server(job.tenant, down=True)
         if now - job.queued_at >= GIVE_UP:
             self._bury(runtime, job, error)
             return
@@ -384,7 +393,6 @@ class Worker:
         now = runtime.clock.now()
         if is_due(self._sealed_at, SEALING, now):
             self._sealed_at = now
-            self._measure(runtime, now)
             if (head := runtime.ledger.seal()) is not None:
                 runtime.meter.level("audit_place", head.place)
                 self._say("audit.sealed", place=head.place, hash=head.hash)
@@ -394,15 +402,28 @@ class Worker:
         getattr(log, EVENTS[event].level)(event, **facts)
         count_event(self.runtime.meter, event, facts)
 
-    def _measure(self, runtime: WorkerRuntime, now: datetime) -> None:
-        """The state of the queue."""
-        if runtime.meter is NO_METER:
+    def _mail_server(self, tenant: str, *, down: bool) -> None:
+        """What the last attempt for this tenant says of its mail server. Each retry puts a mail off further, so how
+        long one is due says nothing of a server that refuses."""
+        if down or tenant in self._without_mail:
+            (self._without_mail.add if down else self._without_mail.discard)(tenant)
+            self.runtime.meter.level("mail_server_down", int(down), tenant)
+
+    def _measure(self) -> None:
+        """The state of the queue. Every worker says it, whoever's turn it is: what one of them said a while ago would
+        stand beside what is true now, and Prometheus takes the larger of both."""
+        runtime = self.runtime
+        now = runtime.clock.now()
+        if runtime.meter is NO_METER or not is_due(self._measured_at, MEASURING, now):
             return
+        self._measured_at = now
         with runtime.database.reading() as work:
             new, dead, oldest = work.outbox.backlog()
         runtime.meter.level("outbox_jobs", new, "new")
         runtime.meter.level("outbox_jobs", dead, "dead")
         runtime.meter.level("outbox_oldest_seconds", max(0.0, (now - oldest).total_seconds()) if oldest else 0.0)
+        for tenant in () if new else tuple(self._without_mail):
+            self._mail_server(tenant, down=False)  # another worker's mails were taken, or nobody waits any more
 
     def _maintain(self) -> None:
         """Once a minute: signing keys that are due to be made, to sign, or to go; and rows that nobody needs."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from broker.core.tenant import Settings
     from broker.settings.changes import Change
     from broker.settings.connection import ConnectionSettings
+    from broker.wiring import Runtime
 
 _DISTRIBUTION = "homerealm"
 _PACKAGES = ("broker", "connections")
@@ -148,6 +149,7 @@ def _try_out(config: Path) -> tuple[list[str], list[str], list[str]]:
     try:
         with wiring.running(config) as runtime:
             attempt("database", runtime.database.ping)
+            problems += _sealed_otherwise(runtime)
             told, warned = attempt("key_value", runtime.engines.inspect) or ([], [])
             found += [f"key_value: {line}" for line in told]
             warnings += [f"key_value: {line}" for line in warned]
@@ -165,6 +167,21 @@ def _try_out(config: Path) -> tuple[list[str], list[str], list[str]]:
     except (BrokerError, OSError) as error:
         problems.append(f"stores: {getattr(error, 'detail', '') or error}")
     return problems, found, warnings
+
+
+def _sealed_otherwise(runtime: Runtime) -> list[str]:
+    """Whether the signing keys that there are open; the first that does not is enough. Makes none."""
+    from broker.flows.readiness import WRONG_KEY
+
+    try:
+        with runtime.database.reading() as work:
+            for tenant in runtime.settings.tenants:
+                work.keys.of(tenant)
+    except ValueError as error:
+        return [f"signing keys of {tenant}: {error}; {WRONG_KEY}"]
+    except BrokerError:
+        return []  # the database itself, which is asked beside this
+    return []
 
 
 # --- config --------------------------------------------------------------------------------------------------------

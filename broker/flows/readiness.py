@@ -8,6 +8,9 @@ from typing import Protocol
 
 from broker.core.errors import BrokerError
 
+WRONG_KEY = "a wrong or missing secret key: put it back, or list it under other_secret_key_files (or other_secret_keys)"
+"""Why what is in the database does not open, and what to do."""
+
 
 class Says(Protocol):
     def __call__(self, event: str, reference: str, **facts: str | int) -> None: ...

@@ -76,7 +76,7 @@ class Delivery:
     def send(self, compose: Callable[[], EmailMessage]) -> None:
         """Raises `MailDeferred`, `MailRefused`, and what `compose` raises."""
         if self._down:
-            raise MailDeferred(self._down)
+            raise ServerDown(self._down)
         message = compose()
         if self._transport is None:
             transport = self._open()

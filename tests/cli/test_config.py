@@ -302,6 +302,22 @@ def test_check_live_says_how_many_passwords_this_machine_verifies_and_what_would
     assert "passwords" not in run("check").stdout
 
 
+def test_check_live_says_that_the_secret_key_is_a_wrong_one(folder: Path) -> None:
+    assert run("keys", "list").exit_code == 0, "it makes the first ones"
+    assert run("check", "--live").exit_code == 0
+    key = folder.parent / "var" / "secret.key"
+    earlier = key.rename(key.with_name("earlier.key"))
+    done = run("check", "--live")
+    assert done.exit_code == 2
+    [said] = done.stderr.splitlines()
+    assert said.startswith("signing keys of acme: ")
+    assert "a wrong or missing secret key: put it back, or list it under other_secret_key_files" in said
+    broker = folder / "broker.yaml"
+    broker.write_text(f"{broker.read_text()}other_secret_key_files: [var/{earlier.name}]\n")
+    done = run("check", "--live")
+    assert done.exit_code == 0, done.stderr
+
+
 def test_check_live_says_which_store_is_out_of_reach(folder: Path) -> None:
     (folder / "broker.yaml").write_text("database: sqlite:///broker.yaml/db\nkey_value: redis://127.0.0.1:1\n")
     (folder.parent / "broker.yaml").write_text("a file where a folder is needed")

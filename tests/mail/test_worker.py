@@ -90,6 +90,71 @@ def test_a_dead_mail_server_loses_nothing(house: House) -> None:
     assert ids == [f"<job-{n}@acme.example>" for n in range(5)]
 
 
+def test_a_mail_server_that_refuses_is_a_number_until_it_takes_a_mail(house: House, tmp_path: Path) -> None:
+    """How long a mail is due says nothing of it: each retry puts it off."""
+    house.meter = meter = Tally(tmp_path / "metrics", "worker")
+
+    def down() -> float | None:
+        return total(tmp_path / "metrics")[0].get(("mail_server_down", "acme"))
+
+    server = MailServer()
+    with server.running():
+        by_smtp(house, server)
+    house.mail("first")
+    house.mail("second")
+    house.mail("other", tenant="globex", to="gil@globex.example")
+    house.worker.tick()
+    said = total(tmp_path / "metrics")[0]
+    assert (said["mail_server_down", "acme"], said["mail_server_down", "globex"]) == (1, 1), "they have one in common"
+    with server.running():
+        house.clock.advance(timedelta(seconds=10))
+        house.worker.tick()
+    assert house.depth == (0, 3, 0)
+    assert down() == 0
+    meter.level("mail_server_down", 0, "acme")
+
+
+def test_a_worker_whose_turn_it_is_not_says_how_much_waits_now(house: House, tmp_path: Path) -> None:
+    """What it said while it had the turn would stand beside what is true now, and the larger one would count."""
+    house.leases = Never()  # type: ignore[assignment]
+    house.meter = meter = Tally(tmp_path / "metrics", "worker")
+
+    def said(*key: str) -> float | None:
+        return total(tmp_path / "metrics")[0].get(key)
+
+    server = MailServer()
+    with server.running():
+        by_smtp(house, server)
+    house.mail()
+    stop = threading.Event()
+    loop = threading.Thread(target=house.worker.run, args=(stop,))
+    loop.start()
+    try:
+        wait_until(lambda: said("mail_server_down", "acme") == 1, "the mail was refused")
+        house.clock.advance(timedelta(seconds=1))
+        wait_until(lambda: said("outbox_jobs", "new") == 1, "it waits")
+        with house.database._engines.writer.begin() as other_worker:
+            other_worker.execute(text("UPDATE outbox SET state = 'done'"))
+        house.clock.advance(timedelta(seconds=1))
+        wait_until(lambda: said("outbox_jobs", "new") == 0, "it waits no more")
+        assert said("outbox_oldest_seconds") == 0
+        wait_until(lambda: said("mail_server_down", "acme") == 0, "nobody waits for the server")
+    finally:
+        stop.set()
+        loop.join()
+        meter.level("outbox_jobs", 0, "new")  # it lives until here
+
+
+class Never:
+    """It is another worker's turn, always."""
+
+    def hold(self, name: str, holder: str, ttl: object) -> bool:
+        return False
+
+    def release(self, name: str, holder: str) -> None:
+        """It was never ours."""
+
+
 class Down:
     """A transport whose server is down; counts how often somebody tries."""
 

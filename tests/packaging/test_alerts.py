@@ -18,12 +18,18 @@ FILES = ROOT / "deploy" / "prometheus"
 ALERTS = {alert["alert"]: alert for alert in yaml.safe_load((FILES / "alerts.yaml").read_text())["groups"][0]["rules"]}
 HEALTHY = {
     'homerealm_processes{role="web"}': "2x600",
+    'up{job="homerealm",instance="127.0.0.1:18001"}': "1x600",
+    'up{job="homerealm",instance="127.0.0.1:18002"}': "1x600",
     "homerealm_worker_round_timestamp_seconds": "0+60x600",
     "homerealm_schema_unfit": "0x600",
     'homerealm_store_missing{store="database"}': "0x600",
     'homerealm_store_missing{store="key_value"}': "0x600",
     'homerealm_http_seconds_count{route="/login"}': "0+600x600",
+    'homerealm_http_seconds_count{route="/readyz"}': "0+60x600",
     'homerealm_failures_total{code="internal"}': "0+6x600",
+    'homerealm_mail_server_down{tenant="acme"}': "0x600",
+    'homerealm_mail_server_down{tenant="globex"}': "0x600",
+    'homerealm_outbox_jobs{state="new"}': "2x600",
     "homerealm_outbox_oldest_seconds": "1x600",
     'homerealm_outbox_jobs{state="dead"}': "3x600",
     'homerealm_resets_total{tenant="acme",step="sent"}': "0+1x600",
@@ -39,10 +45,15 @@ HEALTHY = {
 """One sample a minute, in the notation of promtool: the first, how much more each time, how many."""
 ILL: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "HomerealmDown": ({'homerealm_processes{role="web"}': "2x299 0x300"}, {}),
+    "HomerealmReplicaDown": (
+        {'up{job="homerealm",instance="127.0.0.1:18002"}': "1x299 0x300"},
+        {"job": "homerealm", "instance": "127.0.0.1:18002"},
+    ),
     "HomerealmWorkerStopped": ({"homerealm_worker_round_timestamp_seconds": "0+60x299 17940x300"}, {}),
     "HomerealmTablesDoNotFit": ({"homerealm_schema_unfit": "0x299 1x300"}, {}),
     "HomerealmStoreMissing": ({'homerealm_store_missing{store="database"}': "0x299 1x300"}, {"store": "database"}),
     "HomerealmFailures": ({'homerealm_failures_total{code="internal"}': "0+60x600"}, {}),
+    "HomerealmMailServerDown": ({'homerealm_mail_server_down{tenant="acme"}': "0x299 1x300"}, {"tenant": "acme"}),
     "HomerealmMailStuck": ({"homerealm_outbox_oldest_seconds": "0+60x600"}, {}),
     "HomerealmMailGivenUp": ({'homerealm_outbox_jobs{state="dead"}': "3x340 4x260"}, {}),
     "HomerealmResetsDoNotArrive": (
@@ -116,6 +127,28 @@ def test_an_alert_does_not_end_because_nobody_says_anything(tmp_path: Path, name
     series = {one: values for one, values in HEALTHY.items() if one != GONE[name]}
     labels = {"role": "web"} if name == "HomerealmDown" else {}
     assert judged(tmp_path, series, {name: labels}) == ""
+
+
+def test_a_server_that_was_down_wakes_nobody_when_no_mail_waits(tmp_path: Path) -> None:
+    quiet = {'homerealm_mail_server_down{tenant="acme"}': "1x600", 'homerealm_outbox_jobs{state="new"}': "0x600"}
+    assert judged(tmp_path, {**HEALTHY, **quiet}, {}) == ""
+
+
+def test_links_that_nobody_has_ever_opened_do_not_arrive(tmp_path: Path) -> None:
+    """A counter that was never counted up is no series, and a comparison with nothing is nothing."""
+    never = 'homerealm_resets_total{tenant="acme",step="opened"}'
+    series = {one: values for one, values in HEALTHY.items() if one != never}
+    assert judged(tmp_path, series, {"HomerealmResetsDoNotArrive": {"tenant": "acme"}}) == ""
+
+
+def test_probes_that_succeed_do_not_outweigh_people_who_meet_failures(tmp_path: Path) -> None:
+    night = {
+        'homerealm_http_seconds_count{route="/login"}': "0+6x600",
+        'homerealm_http_seconds_count{route="/readyz"}': "0+600x600",
+        'homerealm_http_seconds_count{route="/healthz"}': "0+600x600",
+        'homerealm_failures_total{code="internal"}': "0+3x600",
+    }
+    assert judged(tmp_path, {**HEALTHY, **night}, {"HomerealmFailures": {}}) == ""
 
 
 def test_prometheus_takes_the_file_that_says_where_the_numbers_are(tmp_path: Path) -> None:
