@@ -45,11 +45,19 @@ class Earlier:
     until: datetime
 
 
+@dataclass(frozen=True)
+class _Look:
+    """At the files and at the bell, before they were read: what changes after it is a change."""
+
+    files: Fingerprint
+    rung: int
+
+
 class Live:
     """The Runtime of the moment. `runtime` is one reference, swapped whole: take it once a request."""
 
-    def __init__(self, runtime: Runtime, loader: Loader | None = None) -> None:
-        """Without a `loader` nothing ever changes."""
+    def __init__(self, runtime: Runtime, loader: Loader | None = None, before: _Look | None = None) -> None:
+        """Without a `loader` nothing ever changes; without a look `before` what changed until now is not seen."""
         self.runtime = runtime
         self.refused: tuple[str, ...] = ()
         """What is wrong with the files, while they are not those that run."""
@@ -59,10 +67,10 @@ class Live:
         self._earlier: dict[str, Earlier] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._seen = self._fingerprint()
+        before = before or _Look(_fingerprint(loader), bell.rung())
+        self._seen, self._rung = before.files, before.rung
         self._settling: Fingerprint | None = None
         self._looked = 0.0
-        self._rung = bell.rung()
         self._measure()
 
     @classmethod
@@ -80,6 +88,8 @@ class Live:
         """
         loader = wiring.loader(wiring.config_folder(config), environ)
         refused: tuple[str, ...] = ()
+        # Stores take their time: while another process changes the tables, seconds.
+        files, rung = _fingerprint(loader), bell.rung()
         earlier = last_good.kept()
         if isinstance(earlier, Settings):
             try:
@@ -88,8 +98,9 @@ class Live:
                 settings, refused = earlier, tuple(error.problems)
         else:
             settings = loader.load()
+        before = _Look(_with_new(files, loader), rung)
         wiring.must_lie_at(url_prefix, settings)
-        live = cls(Runtime(settings, wiring.open_engines(settings, **engines)), loader)
+        live = cls(Runtime(settings, wiring.open_engines(settings, **engines)), loader, before)
         if refused:
             live._refuse(refused)
         else:
@@ -126,7 +137,7 @@ class Live:
     def _reload(self) -> bool:
         before, started = self.runtime, time.process_time()
         self._settling = None
-        self._seen, outside = self._fingerprint(), self._outside()
+        self._seen, outside = _fingerprint(self._loader), _outside(self._loader)
         try:
             settings = _load(self._loader, before.settings) if self._loader else before.settings
         except ConfigurationError as error:
@@ -134,10 +145,8 @@ class Live:
                 self._refuse(tuple(error.problems))
             return False
         finally:
-            # Files that are referred to since now. What could not be read is watched, too: it may come.
-            now = self._outside()
-            kept = {path: one for path, one in self._seen.items() if path not in outside or path in now}
-            self._seen = {**fingerprint((), (path for path in now if path not in kept)), **kept}
+            gone = outside - _outside(self._loader)
+            self._seen = _with_new({path: one for path, one in self._seen.items() if path not in gone}, self._loader)
         if self.refused:
             self.refused = ()
             self._measure()
@@ -194,7 +203,7 @@ class Live:
             self._look_at_files()
 
     def _look_at_files(self) -> None:
-        found = self._fingerprint()
+        found = _fingerprint(self._loader)
         if found == self._seen:
             self._settling = None
         elif found == self._settling:
@@ -202,20 +211,27 @@ class Live:
         else:
             self._settling = found
 
-    def _fingerprint(self) -> Fingerprint:
-        if self._loader is None:
-            return {}
-        folder = self._loader.config_dir
-        files = (str(folder / BROKER_FILE), *self._outside())
-        return fingerprint((folder / TENANTS_FOLDER, folder / BRANDING_FOLDER), files)
-
-    def _outside(self) -> frozenset[str]:
-        return frozenset(map(str, self._loader.outside)) if self._loader is not None else frozenset()
-
     def close(self) -> None:
         """Stop watching, and let go of the engines."""
         self._stop.set()
         self.runtime.close()
+
+
+def _fingerprint(loader: Loader | None) -> Fingerprint:
+    if loader is None:
+        return {}
+    folder = loader.config_dir
+    files = (str(folder / BROKER_FILE), *_outside(loader))
+    return fingerprint((folder / TENANTS_FOLDER, folder / BRANDING_FOLDER), files)
+
+
+def _with_new(seen: Fingerprint, loader: Loader | None) -> Fingerprint:
+    """And files that are referred to since then. What could not be read is watched, too: it may come."""
+    return {**fingerprint((), (path for path in _outside(loader) if path not in seen)), **seen}
+
+
+def _outside(loader: Loader | None) -> frozenset[str]:
+    return frozenset(map(str, loader.outside)) if loader is not None else frozenset()
 
 
 def _watch(this: weakref.ref[Live], stop: threading.Event) -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from broker import wiring
 from broker.core.values import ConnectionId
-from broker.reload import EARLIER
+from broker.processes import bell
+from broker.processes.environment import RELOAD_BELL
+from broker.processes.handed_down import inherited
+from broker.reload import EARLIER, Live
 from broker.testing.town import ACME, GLOBEX, Town
 from tests.stories.journeys import at_the_app, open_app, reset_link, sign_in, type_identifier, type_password
 
@@ -171,6 +179,58 @@ def test_a_file_that_is_still_being_written_is_waited_for(town: Town) -> None:
         assert live.refused == ()
     live.look(now=4)
     assert town.broker.tenant("globex").languages == ("en", "de")
+
+
+def open_while(monkeypatch: pytest.MonkeyPatch, folder: Path, change: Callable[[], object]) -> closing[Live]:
+    """A process that starts on this folder, and what changes when it has read it and not yet reached its stores."""
+    open_engines = wiring.open_engines
+
+    def slowly(*given: object, **named: object) -> wiring.Engines:
+        change()
+        return open_engines(*given, **named)
+
+    monkeypatch.setattr(wiring, "open_engines", slowly)
+    return closing(Live.open(folder))
+
+
+def test_a_change_while_a_process_starts_is_found_by_its_looks(
+    build_town: Callable[..., Town], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("upstream-secret-0123456789\n")
+    folder = build_town(acme=ACME.replace("upstream-secret-0123456789", f"${{FILE:{secret}}}")).broker.config
+    for change in (
+        lambda: (folder / "tenants" / "globex.yaml").write_text(GLOBEX + "languages: [en, de]\n"),
+        lambda: secret.write_text("another-secret-9876543210\n"),
+    ):
+        with open_while(monkeypatch, folder, change) as live:
+            before = live.runtime
+            for now in (1, 2):
+                live.look(now=now)
+            assert live.runtime is not before
+            for now in (3, 4, 5):
+                live.look(now=now)
+            assert len(live._earlier) == 1
+
+
+def test_a_bell_that_rings_while_a_process_starts_is_heard(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment: dict[str, str] = {}
+    bell.hang(environment)
+    monkeypatch.setenv(RELOAD_BELL, environment[RELOAD_BELL])
+    file = town.broker.config / "tenants" / "acme.yaml"
+
+    def change() -> None:
+        before = file.stat()
+        file.write_text(file.read_text().replace("title: Contoso", "title: Cosonto"))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # a look finds no change
+        bell.ring(environment)
+
+    with open_while(monkeypatch, town.broker.config, change) as live:
+        before = live.runtime
+        live.look(now=0)
+        assert live.runtime is not before
+    for descriptor in inherited(environment):
+        os.close(descriptor)
 
 
 def test_a_folder_that_is_swapped_by_its_symbolic_link_is_found(
