@@ -100,10 +100,36 @@ def test_the_commands_of_a_guide_do_what_they_say(guide: str, folder: Path) -> N
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 
-def test_a_backup_of_the_guide_brings_back_people_and_keys_into_an_empty_folder(folder: Path) -> None:
+def rotation() -> tuple[list[str], list[str]]:
+    """The lines of the guide that replace the secret key: until it is time for the second restart, and after it."""
+    [text] = [text for text in blocks("operators", "sh") if "next.key" in text]
+    lines = text.splitlines()
+    [second] = [number for number, line in enumerate(lines) if "# 2, and restart" in line]
+    return lines[: second + 1], lines[second + 1 :]
+
+
+def test_the_secret_key_of_a_single_serve_is_replaced_with_the_second_restart_alone(folder: Path) -> None:
+    write(folder, "operators")
+    before = published_keys(folder)
+    until, after = rotation()
+    for line in until:
+        assert run(folder, line).returncode == 0, line
+    assert published_keys(folder) == before, "it opens what the earlier key has sealed"
+    for line in after:
+        assert run(folder, line).returncode == 0, line
+    broker = folder / "config" / "broker.yaml"
+    broker.write_text(re.sub(r"^other_secret_key_files.*\n", "", broker.read_text(), flags=re.MULTILINE))
+    (folder / "var" / "earlier.key").unlink()
+    assert published_keys(folder) == before, "all of it is sealed with the next key"
+
+
+@pytest.mark.parametrize("rotating", [False, True])
+def test_a_backup_of_the_guide_brings_back_people_and_keys_into_an_empty_folder(folder: Path, rotating: bool) -> None:
     write(folder, "operators")
     assert run(folder, blocks("operators", "sh")[0].splitlines()[1]).returncode == 0
     before = published_keys(folder)
+    for line in rotation()[0] if rotating else ():
+        assert run(folder, line).returncode == 0, line
     backup, restore = [text for text in blocks("operators", "sh") if "backup/" in text]
     assert run(folder, backup).returncode == 0
     for lost in ("config", "var"):

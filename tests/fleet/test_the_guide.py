@@ -108,8 +108,10 @@ def first(release: Path) -> dict[str, list[object]]:
         # The disaster: other keys, another password, and somebody who was not there.
         "homerealm keys rotate --tenant acme --at-once",
         "echo another-password-of-hers | homerealm user set-password --tenant acme ada",
-        "rm -rf /srv/homerealm/config /srv/homerealm/secrets/secret_key",
+        "rm -f /srv/homerealm/secrets/secret_key /srv/homerealm/config/broker.yaml",
+        "sed 's/acme/late/' /srv/homerealm/config/tenants/acme.yaml > /srv/homerealm/config/tenants/late.yaml",
         *told["Restore on the same machine"],
+        "test ! -e /srv/homerealm/config/tenants/late.yaml",
         see("sign_in", "sign-in", "ada", password),
         see("keys", "keys"),
     ])  # fmt: skip

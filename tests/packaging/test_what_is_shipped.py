@@ -11,12 +11,16 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import kubernetes_validate
 import pytest
+import redis
 import yaml
 from compose_spec import PyCompose
 
+from broker.stores.kv.embedded import find_server
+from tests.crash.processes import wait_until
 from tests.postgresql import programs
 from tests.servers import ROOT, answers, homerealm, program, running
 
@@ -126,6 +130,14 @@ def test_the_secret_that_the_page_makes_is_the_one_that_the_configuration_reads(
     assert f"secret generic {volumes['secrets']['secret']['secretName']} " in (DEPLOY / "README.md").read_text()
 
 
+def test_the_database_of_the_page_is_verified_by_a_list_of_authorities_that_is_a_file() -> None:
+    """The bundled libpq finds no list by itself: neither without `sslrootcert` nor with `system`."""
+    [address] = re.findall(r'--from-literal=database="([^"]+)"', (DEPLOY / "README.md").read_text())
+    options = parse_qs(urlsplit(address).query)
+    assert options["sslmode"] == ["verify-full"]
+    assert Path(options["sslrootcert"][0]).is_absolute()
+
+
 def test_the_image_that_pods_run_is_the_one_that_the_page_builds_and_of_this_version() -> None:
     images = {
         one["spec"]["template"]["spec"]["containers"][0]["image"]
@@ -204,6 +216,51 @@ def test_prepare_keeps_what_is_there(composed: Path) -> None:
     before = {path: path.read_text() for path in composed.rglob("*") if path.is_file()}
     subprocess.run([composed / "prepare"], check=True, capture_output=True)
     assert before == {path: path.read_text() for path in composed.rglob("*") if path.is_file()}
+
+
+def test_the_proxy_gets_the_public_name_that_prepare_was_given(composed: Path) -> None:
+    """Compose reads `.env` at each `up`, when the name is given to nobody any more."""
+    given = dict(line.split("=") for line in (composed / ".env").read_text().splitlines())
+    url = yaml.safe_load((composed / "config" / "broker.yaml").read_text())["base_url"]
+    assert given == {"HOMEREALM_NAME": "login.example.org"}
+    assert url == f"https://{given['HOMEREALM_NAME']}"
+    assert "${HOMEREALM_NAME:-" in COMPOSE["services"]["proxy"]["environment"]["HOMEREALM_NAME"]
+
+
+def test_the_store_of_compose_ends_when_it_is_told_to_and_shows_its_password_to_nobody(tmp_path: Path) -> None:
+    socket, password = tmp_path / "socket", "a-password-of-this-test"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "password").write_text(f"{password}\n")
+    content = COMPOSE["configs"]["valkey"]["content"].replace("/data", str(tmp_path / "data"))
+    (tmp_path / "valkey.conf").write_text(f"{content}port 0\nunixsocket {socket}\n")
+    places = {
+        "/etc/valkey.conf": tmp_path / "valkey.conf", "/run/secrets/key_value_password": tmp_path / "password",
+        "/dev/shm/valkey.conf": tmp_path / "whole.conf", "exec valkey-server": f"exec {find_server()}", "$$": "$",
+    }  # fmt: skip
+    [shell, option, script] = COMPOSE["services"]["valkey"]["command"]
+    for place, here in places.items():
+        assert place in script
+        script = script.replace(place, str(here))
+    store = redis.Redis(unix_socket_path=str(socket), password=password)
+
+    def answers_to_its_password() -> bool:
+        try:
+            return bool(store.ping())
+        except redis.ConnectionError:
+            return False
+
+    with subprocess.Popen([shell, option, script], stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_until(answers_to_its_password, "the store is there")
+            with pytest.raises(redis.AuthenticationError):
+                redis.Redis(unix_socket_path=str(socket)).ping()
+            assert store.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+            assert password.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+            store.close()
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
 
 
 # --- Container, systemd --------------------------------------------------------------------------
