@@ -55,6 +55,8 @@ EVENTS: Mapping[str, Kind] = {
     "store.unavailable": Kind("error", "The database or the key-value store does not answer any more."),
     "store.back": Kind("info", "It answers again."),
     "process.ended": Kind("warning", "A process of ours ended by itself, see `how`; it is started again."),
+    "process.unstarted": Kind("warning", "A process of ours could not be started, see `why` (nothing left of "
+                              "what it takes: processes, memory, descriptors); tried again in `again_in` seconds."),
     "process.killed": Kind("warning", "A process that was asked to end did not, and was killed."),
     "processes.reload": Kind("info", "SIGHUP: every process reads the configuration again."),
     "clock.stepped": Kind("warning", "The clock of this machine jumped by so many `seconds`."),

@@ -33,6 +33,8 @@ class Events:
         who = facts.get("process", "")
         if event == "process.ended":
             print(f"homerealm: {who} ended ({facts['how']}) and is started again: {self.path}", file=sys.stderr)  # noqa: T201 - the demo is a terminal program
+        elif event == "process.unstarted":
+            print(f"homerealm: {who} could not be started and is tried again: {facts['why']}", file=sys.stderr)  # noqa: T201 - as above
         elif event == "process.killed":
             print(f"homerealm: {who} did not end within {facts['after']} s and was killed", file=sys.stderr)  # noqa: T201 - as above
 

@@ -15,7 +15,7 @@ import pytest
 from tests.servers import ROOT
 
 PLAN = """\
-import sys
+import resource, sys, threading
 from pathlib import Path
 from broker.processes.supervisor import Process, StartFailed, Supervisor
 
@@ -37,6 +37,8 @@ open({str(folder)!r} + "/{name}", "w").close()
 PAUSE = "while True: time.sleep(1)"
 DEAF = "while True: time.sleep(1)"
 plans = {
+    "descriptors": [("first", PAUSE), ("second", PAUSE)],
+    "threads": [("first", PAUSE), ("second", PAUSE)],
     "two": [("first", PAUSE), ("second", PAUSE)],
     "deaf": [("deaf", DEAF)],
     "fails": [("first", PAUSE), ("fails", "(folder_missing)")],
@@ -45,8 +47,21 @@ plans = {
 
 import broker.processes.supervisor
 broker.processes.supervisor.STOP_SECONDS = 1.0 if sys.argv[2] == "deaf" else 4.5
+refused = []
+def take(number):  # what it takes to start a process, and nothing that this one needs meanwhile
+    if sys.argv[2] == "descriptors":
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3 if number else most, most))
+    if sys.argv[2] == "threads":
+        threading.stack_size(number)
 def tell(event, **facts):
-    print(event, *facts.values(), flush=True)
+    print(event, *facts.values(), sep=" | " if event == "process.unstarted" else " ", flush=True)
+    if event == "process.ended":
+        take(1 << 47)
+    if event == "process.unstarted":
+        refused.append(event)
+        if len(refused) == 2:
+            take(0)
 def good():
     found = (folder / "good").exists()
     tell("good" if found else "bad")
@@ -189,6 +204,29 @@ def test_a_reload_that_is_refused_changes_nothing_and_one_that_is_not_starts_ane
     run.wait_for("start first", 2)
     run.wait_for("start second", 2)
     assert run.names().count("end first") == 1
+
+
+@pytest.mark.parametrize(
+    ("missing", "why"), [("descriptors", "Too many open files"), ("threads", "can't start new thread")]
+)
+def test_what_cannot_be_started_again_just_now_is_tried_later_and_the_others_go_on(
+    start, missing: str, why: str
+) -> None:
+    """A container at its limit of processes, a machine without memory: for a moment."""
+    run = start(missing)
+    assert run.say() == "ready"
+    os.kill(run.pid("second"), signal.SIGKILL)
+    assert run.say().startswith("process.ended second SIGKILL")
+    for pause in ("0.2", "0.4"):
+        event, name, said, again_in = run.say().split(" | ")
+        assert (event, name, again_in) == ("process.unstarted", "second", pause)
+        assert why in said
+    run.wait_for("start second", 2)
+    assert run.names().count("start first") == 1
+    (children,) = Path(f"/proc/{run.process.pid}/task").glob(f"{run.process.pid}/children")
+    assert len(children.read_text().split()) == 2
+    run.process.terminate()
+    assert run.say() == "stopped"
 
 
 @pytest.mark.crash

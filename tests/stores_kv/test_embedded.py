@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -254,6 +255,43 @@ def test_whoever_cannot_be_told_does_not_keep_it_from_starting_again(folder: Pat
             assert store.pid is not None
             os.kill(store.pid, signal.SIGKILL)
             kv.put("a", b"1", HOUR)
+    finally:
+        kv.close()
+        store.stop()
+
+
+def no_log(folder: Path) -> Callable[[], object]:
+    (folder / "valkey.log").unlink()
+    (folder / "valkey.log").mkdir()
+    return (folder / "valkey.log").rmdir
+
+
+def no_threads(_: Path) -> Callable[[], object]:
+    before = threading.stack_size(1 << 47)  # more than there are addresses
+    return lambda: threading.stack_size(before)
+
+
+@pytest.mark.parametrize("take", [no_log, no_threads])
+def test_a_server_that_cannot_be_started_again_is_tried_until_it_can(
+    folder: Path, take: Callable[[Path], Callable[[], object]]
+) -> None:
+    """A machine that has no process, memory or descriptor left for a moment."""
+    told: SimpleQueue[str] = SimpleQueue()
+    store = EmbeddedValkey(folder, tell=lambda event, **_: told.put(event))
+    url = store.start()
+    kv = RedisKeyValue.connect(url)
+    try:
+        kv.put("a", b"1", HOUR)
+        assert store.pid is not None
+        victim, give_back = store.pid, take(folder)
+        try:
+            os.kill(victim, signal.SIGKILL)
+            assert [told.get(timeout=20) for _ in range(3)] == ["process.ended", *["process.unstarted"] * 2]
+            assert store.pid is None
+        finally:
+            give_back()
+        assert kv.get("a") == b"1"
+        assert "valkey-sync" in [thread.name for thread in threading.enumerate()]
     finally:
         kv.close()
         store.stop()

@@ -13,12 +13,12 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import hiredis
 from redis._parsers.base import BaseParser
+from redis.exceptions import AskError, InvalidResponse, MovedError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as Broken
-from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as TooSlow
 
 Part = str | bytes | int | float
@@ -123,23 +123,39 @@ class Server:
     def _use(self, line: Line, commands: Sequence[Command], once: bool) -> list[Any]:
         acknowledged = once and self._replicas != 0
         answers = self._acknowledged(line, commands) if acknowledged else line.exchange(commands)
+        for answer in answers:
+            if answer.__class__ is ReadOnlyError:
+                self._leave(line)
         self._rest(line)
         return answers
+
+    def _leave(self, line: Line) -> NoReturn:
+        """The server has become a replica. A connection that is made now may lead elsewhere: to whom an address that
+        moves at a failover leads now, or to whom Sentinels or a cluster name. Raises `Broken`."""
+        line.close()
+        self.close()
+        raise Broken("the primary has become a replica")
 
     def _acknowledged(self, line: Line, commands: Sequence[Command]) -> list[Any]:
         """Commands, and in the same exchange the wait for replicas, and who is attached now.
 
-        Raises `Unacknowledged`; and what the server says when it refuses to tell (`ROLE` and `WAIT` need permission).
+        A replica refuses to wait, and that would hide what it says to the commands: that it is one, or who is not.
+        Raises `Unacknowledged`, `Broken` as `_leave`; and what the server says when it refuses to tell (`ROLE` and
+        `WAIT` need permission).
         """
         wanted = self._attached if self._replicas is None else self._replicas
         answers = line.exchange([*commands, ("WAIT", wanted, ACKNOWLEDGE_MILLISECONDS), ("ROLE",)])
         *answers, have, role = answers
+        if isinstance(have, RedisError) and any(isinstance(answer, (MovedError, AskError)) for answer in answers):
+            return answers  # nothing was done here
+        if not isinstance(role, RedisError) and role[0] != b"master":
+            self._leave(line)
         for told in (have, role):
             if isinstance(told, RedisError):
                 self._rest(line)
                 raise told
         if self._replicas is None:
-            self._attached = min(1, len(role[2])) if role[0] == b"master" else 0
+            self._attached = min(1, len(role[2]))
             if self._attached > wanted:  # one has come: this step is the first that it must have
                 have = line.exchange([("WAIT", self._attached, ACKNOWLEDGE_MILLISECONDS)])[0]
             wanted = self._attached

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
@@ -12,7 +13,6 @@ from redis.exceptions import (
     AskError,
     ClusterDownError,
     MovedError,
-    ReadOnlyError,
     RedisError,
     TryAgainError,
 )
@@ -83,15 +83,11 @@ class Watched:
         self._address = address
         self._sentinels = [_sentinel(address, host) for host in address.hosts]
         self._finding = threading.Lock()
+        self._failed = 0.0
         self._primary: tuple[str, Server] | None = None
 
     def exchange(self, commands: Sequence[Command], *, once: bool = False) -> list[Any]:
-        primary = self._primary or self._find()
-        answers = self._ask(primary, commands, once)
-        if any(isinstance(answer, ReadOnlyError) for answer in answers):
-            self._forget(primary)
-            raise Broken("the primary has become a replica")
-        return answers
+        return self._ask(self._primary or self._find(), commands, once)
 
     def everywhere(self, command: Command) -> dict[str, Any]:
         primary = self._primary or self._find()
@@ -114,9 +110,12 @@ class Watched:
         primary[1].retire()
 
     def _find(self) -> tuple[str, Server]:
+        came = time.monotonic()
         with self._finding:
             if self._primary is not None:  # found by another thread meanwhile
                 return self._primary
+            if self._failed > came:  # or not, which takes long where nobody answers: threads would wait in a row
+                raise Broken("the primary was not found just now")
             last: Exception = Broken("no Sentinel knows the service")
             for sentinel in tuple(self._sentinels):
                 try:
@@ -134,6 +133,7 @@ class Watched:
                 self._sentinels = [sentinel, *(one for one in self._sentinels if one is not sentinel)]
                 self._primary = name_of(host), server
                 return self._primary
+            self._failed = time.monotonic()
             raise last
 
     def _primary_at(self, host: Host) -> Server:
@@ -160,6 +160,7 @@ class Cluster:
         self._owners: dict[int, Host] = {}
         self._stale = True
         self._reading = threading.Lock()
+        self._failed = 0.0
 
     def exchange(self, commands: Sequence[Command], *, once: bool = False) -> list[Any]:
         if self._stale:
@@ -178,7 +179,7 @@ class Cluster:
                         moved.append((at, self._told(answer, host), False))
                     elif isinstance(answer, AskError):
                         moved.append((at, self._told(answer, host), True))
-                    elif isinstance(answer, (ClusterDownError, TryAgainError, ReadOnlyError)):
+                    elif isinstance(answer, (ClusterDownError, TryAgainError)):
                         self._stale = True
                         raise Broken(f"{name_of(host)}: {answer}")
             if not moved:
@@ -231,9 +232,12 @@ class Cluster:
 
     def _read(self) -> None:
         """Read the table of owners from whoever answers first. Raises what the last one raised."""
+        came = time.monotonic()
         with self._reading:
             if not self._stale and self._owners:
                 return
+            if self._failed > came:
+                raise Broken("the cluster was not found just now")
             last: Exception = Broken("no node of the cluster")
             for host in dict.fromkeys([*self._owners.values(), *self._address.hosts]):
                 try:
@@ -251,6 +255,7 @@ class Cluster:
                 for gone in self._servers.keys() - set(owners.values()) - set(self._address.hosts):
                     self._servers.pop(gone).retire()
                 return
+            self._failed = time.monotonic()
             raise last
 
 
