@@ -139,6 +139,24 @@ def test_a_backup_of_the_guide_brings_back_people_and_keys_into_an_empty_folder(
     assert "ada@acme.example" in run(folder, "homerealm user show --tenant acme ada").stdout
 
 
+def test_what_root_brings_back_belongs_to_the_user_of_the_service(folder: Path) -> None:
+    """It has to write there, and it cannot where a file became root's on the way."""
+    write(folder, "operators")
+    assert run(folder, blocks("operators", "sh")[0].splitlines()[1]).returncode == 0
+    owner = 12345 if os.geteuid() == 0 else os.geteuid()
+    ours = ["var", "var/homerealm.db", "var/secret.key"]
+    for name in ours:
+        os.chown(folder / name, owner, -1)
+    for line in rotation()[0]:
+        assert run(folder, line).returncode == 0, line
+    backup, restore = [text for text in blocks("operators", "sh") if "backup/" in text]
+    assert run(folder, backup).returncode == 0
+    shutil.rmtree(folder / "var")
+    assert run(folder, restore).returncode == 0
+    for name in [*ours, "var/earlier.key"]:
+        assert (folder / name).stat().st_uid == owner, name
+
+
 def published_keys(folder: Path) -> bytes:
     """Of a server that is ready, which it is when it can sign."""
     port, host = free_port(), "login.acme.example"
@@ -199,6 +217,13 @@ def test_prometheus_of_the_fleet_guide_asks_as_the_shipped_file_does() -> None:
     shipped = yaml.safe_load((ROOT / "deploy" / "prometheus" / "scrape.yaml").read_text())
     assert told["rule_files"] == shipped["rule_files"]
     assert told["scrape_configs"] == [job for job in shipped["scrape_configs"] if job["job_name"] == "homerealm"]
+
+
+@pytest.mark.parametrize("guide", ["operators", "fleet"])
+def test_a_release_lies_where_the_next_one_of_either_guide_can_take_its_place(guide: str) -> None:
+    """A link is replaced in one step; nothing can be moved onto a folder."""
+    assert re.search(r"^(\$ )?(.+ && )?mv -T /opt/homerealm\.next /opt/homerealm$", GUIDES[guide], re.MULTILINE)
+    assert not re.search(r"venv /opt/homerealm\s", GUIDES[guide])
 
 
 def module(folder: Path, name: str) -> ModuleType:
