@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from broker.core.errors import Unavailable
 from broker.core.ports import UnitOfWork
 from broker.core.values import UserId
 from broker.stores.sql import SqlDatabase
-from broker.stores.sql.engine import POSTGRESQL_CONNECTIONS
+from broker.stores.sql.engine import POSTGRESQL_CONNECTIONS, _connecting, parse_url
 from broker.testing.clock import START, FixedClock
 from broker.testing.race import race
 from broker.testing.records import BOTH, HASH, LIVE, USERS, a_user
@@ -149,6 +150,39 @@ def test_a_change_whose_connection_breaks_in_the_middle_is_refused_and_not_done(
         work.users.write_hash(ADA, "lost", must_change=False, at=START)
     assert read(database) == HASH
     assert move(database) == 1
+
+
+def test_a_server_that_is_only_read_from_is_left_and_not_taken_again(database: SqlDatabase, proxy: Proxy) -> None:
+    """A standby answers every question, from behind; whoever was led there stays until somebody wants to write."""
+    assert move(database) == 1
+    with database._engines.writer.connect() as connection:
+        connection.exec_driver_sql("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+        connection.commit()
+    with pytest.raises(Unavailable):
+        move(database)
+    assert move(database) == 2
+    name = database._engines.url.database
+    with database._engines.writer.connect() as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        connection.commit()
+    try:
+        database._engines.writer.dispose()
+        with pytest.raises(Unavailable, match="read-only"):
+            read(database)
+    finally:
+        with psycopg.connect(proxy.url(f"postgresql://homerealm@/{name}"), autocommit=True) as connection:
+            connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
+            connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    assert move(database) == 3
+
+
+def test_a_machine_that_vanishes_is_missed_within_seconds_and_an_operator_may_say_otherwise(proxy: Proxy) -> None:
+    """The kernel waits for a quarter of an hour for what was sent, and for two hours where nothing was."""
+    url = parse_url("postgresql://homerealm@db.internal/homerealm?tcp_user_timeout=60000&target_session_attrs=any")
+    assert _connecting(url, 10) == {
+        "autocommit": True, "connect_timeout": 10, "keepalives_idle": 5, "keepalives_interval": 2,
+        "keepalives_count": 3,
+    }  # fmt: skip
 
 
 @pytest.fixture

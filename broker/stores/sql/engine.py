@@ -20,6 +20,8 @@ PATIENCE = 10
 """Seconds that a transaction waits for others, of this process or of another, before it is `Unavailable`."""
 _VIEW = "homerealm_view"
 _BEGIN_VIEW = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_READ_ONLY = "25006"
+"""SQLSTATE read_only_sql_transaction: a standby, or a server that its operator made so."""
 POSTGRESQL_CONNECTIONS = 16
 """Most connections that one process opens to PostgreSQL; whoever needs one more waits for PATIENCE."""
 
@@ -69,6 +71,10 @@ class Engines:
                 connection = engine.connect()
                 connection.begin()
             yield connection
+        except Exception as error:
+            if _is_of_a_standby(error):
+                self._generation += 1  # every connection is made anew before it is used again
+            raise
         finally:
             with suppress(SQLAlchemyError, self.driver_error):
                 connection.close()
@@ -163,6 +169,15 @@ class _Broken(Exception):
         self.error = error
 
 
+def _is_of_a_standby(error: BaseException | None) -> bool:
+    """Also under the names that it was raised again by."""
+    while error is not None:
+        if getattr(getattr(error, "orig", error), "sqlstate", None) == _READ_ONLY:
+            return True
+        error = error.__cause__
+    return False
+
+
 def _has_news(descriptor: int) -> bool:
     """Whether there is something to read. On a connection that nobody asked anything, that is its end."""
     poll = select.poll()
@@ -244,6 +259,24 @@ def prepare_sqlite(connection: Any, *, query_only: bool = False) -> None:
         connection.execute("PRAGMA query_only=ON")
 
 
+def _connecting(url: URL, patience: float) -> dict[str, object]:
+    """What libpq is told (libpq-connect, 34.1.2), but for what the address says itself.
+
+    A machine that vanishes says nothing: without these the kernel believes in it for a quarter of an hour after we
+    sent something, and for two hours while we wait. Whoever is led to a standby, because the address has two hosts or
+    moves, would read from behind and write nothing.
+    """
+    wanted = {
+        "connect_timeout": max(2, int(patience)),
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 15_000,
+        "target_session_attrs": "read-write",
+    }
+    return {"autocommit": True, **{name: value for name, value in wanted.items() if name not in url.query}}
+
+
 def _postgresql(url: URL, patience: float) -> Engine:
     try:
         engine = create_engine(
@@ -254,7 +287,7 @@ def _postgresql(url: URL, patience: float) -> Engine:
             pool_recycle=1800,
             pool_use_lifo=True,
             hide_parameters=True,
-            connect_args={"autocommit": True, "connect_timeout": max(2, int(patience))},
+            connect_args=_connecting(url, patience),
         )
     except ModuleNotFoundError:
         raise ConfigurationError(["database: PostgreSQL needs the driver: pip install 'psycopg[binary]'"]) from None
