@@ -293,6 +293,7 @@ class Gateway:
                 self._pace.pause()
             self._done.put(answer._replace(spent=time.thread_time() - worked, form=form))
             self._wake()
+            del connection, request, answer  # they would stay until the next job comes
 
     def _wake(self) -> None:
         if not self._woken:
@@ -324,6 +325,7 @@ class Gateway:
 
     def _call(self, connection: Connection, request: Request, *, by_thread: bool) -> Answer:
         answer: list[Any] = []
+        body = request.environ["wsgi.input"]
 
         def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
             answer[:] = [status, headers]
@@ -344,6 +346,8 @@ class Gateway:
         except BaseException:  # also SystemExit: a thread that ends leaves its client without an answer
             log.exception("a request failed outside of the app's own error handling")
             return Answer(connection, http1.plain(500, "Something went wrong."), False, by_thread, False)
+        finally:
+            body.close()  # an app may leave the request behind, as garbage that is seldom collected
         return Answer(connection, data, keep, by_thread, REFUSED in request.environ)
 
     # --- Connections -----------------------------------------------------------------------------------------------
@@ -428,8 +432,7 @@ class Gateway:
 
     def _close(self, connection: Connection) -> None:
         self._watch(connection, 0)
-        connection.closed = True
-        connection.sock.close()
+        connection.end()
         self._connections.pop(connection, None)
         self._listen(True)
 
@@ -448,8 +451,9 @@ class Gateway:
         self._sweep_at = now + 1.0
         self._listen(True)
         for connection in [one for one in self._connections if one.deadline < now and not one.busy]:
-            self._late += connection.late()
-            if connection.refusal is None or connection.closing:
+            if not connection.sending:
+                self._late += connection.late()
+            if connection.sending or connection.refusal is None or connection.closing:
                 self._close(connection)
             else:
                 self._refuse(connection)

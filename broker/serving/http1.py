@@ -9,6 +9,7 @@ See docs/decisions/web-server.md.
 from __future__ import annotations
 
 import io
+import math
 import re
 import socket
 import sys
@@ -16,12 +17,14 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 HEAD_BYTES = 16_384
+FIELDS = 100
+"""Of a head, as elsewhere (Apache, hyper): a field of five bytes takes some hundred of memory."""
 HEAD_SECONDS = 10.0
 BODY_BYTES = 1_048_576
 BODY_SECONDS = 10.0
@@ -31,8 +34,8 @@ SEND_SECONDS = 30.0
 """A client that takes nothing of its answer for so long is gone."""
 LINGER_SECONDS = 2.0
 """After a refusal: whoever still sends would lose the answer if the connection were closed at once (RFC 9112 9.6)."""
-PIPELINED = 32
-"""Requests that may wait behind one another on one connection."""
+PIPELINED = 8
+"""Requests that may wait behind one another on one connection; each is ten times as large as it was sent."""
 _RECEIVE = 65_536
 
 Environ = dict[str, Any]
@@ -45,6 +48,7 @@ _SINGLE = frozenset(
 """Headers that mean nothing twice: one part of the software would see the first, another the last."""
 _HOST = re.compile(r"[\w.~%!$&'()*+;=:\[\]-]*", re.ASCII)
 """What may be in a host and its port (RFC 3986 3.2.2), without the comma that two headers are joined by."""
+_TOO_LARGE = "The head of the request is too large."
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BASE: Environ = {
     "SCRIPT_NAME": "",
@@ -57,6 +61,7 @@ _BASE: Environ = {
     "wsgi.input_terminated": True,
 }
 _NAMES_KEPT = 500
+_NAME_BYTES = 64
 _names: dict[bytes, str] = {}
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -78,7 +83,7 @@ class Connection:
     """One client. Call `receive` when there is something to read, `flush` when there is room to write."""
 
     __slots__ = (
-        "_asks", "_body", "_body_seconds", "_chunks", "_environ", "_fresh", "_headers", "_in_head", "_out", "_parser",
+        "_asks", "_body", "_body_seconds", "_data", "_environ", "_fresh", "_headers", "_in_head", "_out", "_parser",
         "_place", "_size", "_unread", "_url", "busy", "closed", "closing", "deadline", "last", "refusal", "requests",
         "sock", "watched",
     )  # fmt: skip
@@ -111,7 +116,7 @@ class Connection:
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._environ: Environ | None = None
-        self._chunks: list[bytes] = []
+        self._data: bytes | bytearray = b""
         self._body = 0
 
     @property
@@ -151,23 +156,25 @@ class Connection:
             # After a "Connection: close" the rest is nobody's; otherwise it is no HTTP.
             if not (self.requests and not self.requests[-1].keep):
                 self.refuse(400, "This is not a request that can be understood.")
-        # A header, a trailer or an extension of a chunk without an end: the parser holds it and says nothing.
-        if (self._in_head or self._environ is not None) and not self._fresh and self._body == before:
-            self._unread += len(data)
-            if self._unread > 2 * HEAD_BYTES:
-                self.refuse(431, "The head of the request is too large.")
+        if self._in_head or self._environ is not None:
+            self._limit(0 if self._fresh or self._body != before else self._unread + len(data))
         else:
             self._unread = 0
         return True
 
+    def _limit(self, unread: int) -> None:
+        """Of what is not whole yet. `unread`: bytes of a header, a trailer or an extension of a chunk without an end;
+        the parser holds them and says nothing."""
+        self._unread = unread
+        if unread > 2 * HEAD_BYTES or self._size > HEAD_BYTES or len(self._headers) > FIELDS:
+            self.refuse(431, _TOO_LARGE)
+
     def on_message_begin(self) -> None:
-        """Called by the parser, as are the other methods with such names."""
+        """Called by the parser, as are the other methods with such names. What was read of a request is given away or
+        forgotten as soon as it is whole or refused: a connection that waits for the next one holds nothing."""
         self._in_head = True
         self._fresh = True
         self._size = 0
-        self._url = b""
-        self._headers = []
-        self._chunks = []
         self._body = 0
         self.deadline = time.monotonic() + HEAD_SECONDS
 
@@ -180,22 +187,21 @@ class Connection:
         if self._in_head:
             self._headers.append((name, value))
         elif self._size > HEAD_BYTES:  # of trailers, which nobody reads
-            self.refuse(431, "The head of the request is too large.")
+            self._reject(431, _TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        if self._size > HEAD_BYTES:
-            self.refuse(431, "The head of the request is too large.")
-            return
+        if self._size > HEAD_BYTES or len(self._headers) > FIELDS:
+            self._reject(431, _TOO_LARGE)
         environ = self._read_head()
         if isinstance(environ, str):
-            self.refuse(400, environ)
-            return
+            self._reject(400, environ)
         self._environ = environ
+        self._url = b""
+        self._headers = []
         if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
             if int(environ.get("CONTENT_LENGTH") or 0) > BODY_BYTES:
-                self.refuse(413, "The request is too large.")
-                return
+                self._reject(413, "The request is too large.")
             self.deadline = time.monotonic() + self._body_seconds
             if "HTTP_EXPECT" in environ and environ["HTTP_EXPECT"].lower() == "100-continue":
                 self._ask_for_the_body(environ)
@@ -203,19 +209,23 @@ class Connection:
     def on_body(self, part: bytes) -> None:
         self._body += len(part)
         if self._body > BODY_BYTES:
-            self.refuse(413, "The request is too large.")
-        else:
-            self._chunks.append(part)
+            self._reject(413, "The request is too large.")
+        if self._body == len(part):
+            self._data = part  # mostly all of it
+            return
+        if isinstance(self._data, bytes):
+            self._data = bytearray(self._data)
+        self._data += part
 
     def on_message_complete(self) -> None:
         self._asks = False
         environ, self._environ = self._environ, None
-        if environ is None or self.refusal is not None:
+        if environ is None:
             return
-        body = b"".join(self._chunks)
         if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
-            environ["CONTENT_LENGTH"] = str(len(body))
-        environ["wsgi.input"] = io.BytesIO(body)
+            environ["CONTENT_LENGTH"] = str(self._body)
+        environ["wsgi.input"] = io.BytesIO(self._data)
+        self._data = b""
         if len(self.requests) < PIPELINED:
             self.requests.append(Request(environ, self._parser.should_keep_alive()))
         else:
@@ -233,10 +243,34 @@ class Connection:
 
     def refuse(self, status: int, text: str) -> None:
         """Nothing more is read here; what was asked before is answered, then this."""
-        if self.refusal is None:
-            self._environ = None
-            self._in_head = self._asks = False
+        if self.refusal is None and not self.closed:
+            self._forget()
             self.refusal = plain(status, text)
+
+    def _reject(self, status: int, text: str) -> NoReturn:
+        """Refuse, and stop the parser, which would go on to the end of what has arrived."""
+        self.refuse(status, text)
+        raise ValueError(text)
+
+    def _forget(self) -> None:
+        """The parser holds a part of a head, and it refers to this connection: as long as both are there, so is all
+        that they hold, until garbage is collected, and that is seldom."""
+        self._in_head = self._asks = False
+        self._environ = None
+        self._url = self._data = b""
+        self._headers = []
+        del self._parser
+
+    def end(self) -> None:
+        """Close it. Who still refers to it, for its answer, finds it closed, and it holds nothing more."""
+        if self.closed:
+            return
+        if self.refusal is None:
+            self._forget()
+        self.closed = True
+        self.requests.clear()
+        self._out = None
+        self.sock.close()
 
     def late(self) -> bool:
         """Its time is over: a request that has begun is told so. Whether there is one."""
@@ -293,6 +327,7 @@ class Connection:
             self._asks = False
             data += _CONTINUE
         self._out = memoryview(data)
+        self.deadline = math.inf  # that of what was read is over; `flush` sets the next one
         return self.flush()
 
     def flush(self) -> bool:
@@ -366,7 +401,7 @@ def _variable(name: bytes) -> str:
         return "_"
     upper = str(name, "latin-1").upper().replace("-", "_")
     variable = upper if upper in ("CONTENT_LENGTH", "CONTENT_TYPE") else f"HTTP_{upper}"
-    if len(_names) < _NAMES_KEPT:  # clients invent names
+    if len(_names) < _NAMES_KEPT and len(name) <= _NAME_BYTES:  # clients invent names
         _names[name] = variable
     return variable
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -10,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.serving.http1 import HEAD_BYTES, HEAD_SECONDS, Connection, answer
+from broker.serving import http1
+from broker.serving.http1 import FIELDS, HEAD_BYTES, HEAD_SECONDS, PIPELINED, Connection, answer
 
 PLACE = ("here", 80, "198.51.100.7")
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -117,6 +122,129 @@ def test_a_large_body_before_it_does_not_count_for_a_head() -> None:
 @pytest.mark.parametrize("start", [CHUNKED + b"0\r\nX: ", CHUNKED + b"1;", CHUNKED, b"GET / HTTP/1.1\r\nX: ", b"GET /"])
 def test_what_has_no_end_is_not_kept(start: bytes) -> None:
     assert heard(start, *(b"f" * 1000 for _ in range(70))).refused in (b"431", b"400", b"413")
+
+
+def test_a_head_of_very_many_fields_is_refused_and_not_kept() -> None:
+    start = b"GET / HTTP/1.1\r\nHost: a\r\n"
+    fields = [b"x-%d:\r\n" % number for number in range(FIELDS - 1)]
+    assert heard(start, *fields, b"\r\n").requests
+    assert heard(start, *fields, b"x:\r\n", b"y").refused == b"431"
+    assert heard(start, *fields, b"x:\r\n\r\n").refused == b"431"
+    assert heard(start + b"".join(fields) + b"x:\r\n\r\n").refused == b"431"
+
+
+@contextmanager
+def tracing() -> Iterator[Callable[[], int]]:
+    """How many bytes there are more than at the start; garbage that waits to be collected is among them."""
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        start, _ = tracemalloc.get_traced_memory()
+        yield lambda: tracemalloc.get_traced_memory()[0] - start
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+def test_a_body_takes_no_more_than_its_length_however_small_its_pieces() -> None:
+    line = Line()
+    line.send(CHUNKED)
+    with tracing() as more:
+        line.send(b"2\r\nab\r\n" * 50_000)
+        assert more() < 200_000
+    line.close()
+
+
+BODY = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000
+HALF = CHUNKED + b"1000\r\n" + b"x" * 0x1000 + b"\r\n"
+LONG = b"GET /" + b"y" * 9000 + b" HTTP/1.1\r\nHost: a\r\n"
+
+
+def test_a_request_that_was_taken_is_not_kept() -> None:
+    for sent in (BODY, LONG + b"X: " + b"x" * 6000 + b"\r\n\r\n"):
+        line = Line()
+        line.send(SENT[2])
+        line.connection.requests.clear()
+        with tracing() as more:
+            line.send(sent)
+            assert line.connection.requests.popleft().keep
+            assert more() < 2_000
+        line.close()
+
+
+@pytest.mark.parametrize("sent", [HALF, LONG + b"X: " + b"x" * 6000 + b"\r\n", LONG], ids=["body", "fields", "url"])
+@pytest.mark.parametrize("end", ["nonsense", "late"])
+def test_a_request_that_was_refused_is_not_kept(sent: bytes, end: str) -> None:
+    line = Line()
+    with tracing() as more:
+        line.send(sent)
+        if end == "late":
+            line.connection.late()
+        else:
+            line.send(b"\x00nonsense\r\n")
+        assert line.connection.refusal
+        assert more() < 3_000
+    line.close()
+
+
+def test_requests_that_wait_behind_one_another_take_little() -> None:
+    fields = b"".join(b"x-%d:\r\n" % number for number in range(FIELDS - 1))
+    line = Line()
+    with tracing() as more:
+        line.send((SENT[0][:-2] + fields + b"\r\n") * 60)
+        assert [one.keep for one in line.connection.requests] == [True] * (PIPELINED - 1) + [False]
+        assert more() < 100_000
+    line.close()
+
+
+def test_nothing_that_comes_after_a_refusal_is_kept() -> None:
+    for start in (b"GET / HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n"):
+        line = Line()
+        with tracing() as more:
+            line.send(start + b"GET /" + b"y" * 30_000)
+            assert line.connection.refusal
+            assert not line.connection.half_sent
+            assert more() < 3_000
+        line.close()
+
+
+def test_a_connection_that_has_ended_is_gone_with_all_that_it_held() -> None:
+    with tracing() as more:
+        for sent in (BODY, HALF, LONG, SENT[0], b"NONSENSE\r\n\r\n"):
+            line = Line()
+            line.send(sent)
+            line.connection.end()
+            line.close()
+            del line
+        assert more() < 2_000
+
+
+def test_names_of_headers_that_are_long_are_not_remembered() -> None:
+    known = len(http1._names)
+    assert heard(SENT[0][:-2] + b"X-" + b"x" * 200 + b": 1\r\n\r\n").requests
+    assert len(http1._names) == known
+
+
+def test_who_takes_some_of_an_answer_has_the_whole_time_again_and_who_takes_nothing_has_not() -> None:
+    line = Line()
+    with suppress(BlockingIOError):
+        while line.connection.sock.send(b"x" * 65_536):  # answers before this one
+            pass
+    line.connection.deadline = 0.0  # the request took long
+    assert line.connection.send(b"x" * 4_000_000)
+    first = line.connection.deadline
+    assert first > 0.0, "it has not had any time yet"
+    assert line.connection.flush()
+    assert line.connection.deadline == first
+    line.connection.deadline = 0.0
+    assert line.told()
+    while line.told():
+        pass
+    assert line.connection.flush()
+    assert line.connection.sending
+    assert line.connection.deadline >= first
+    line.close()
 
 
 def test_trailers_are_as_limited_as_heads() -> None:
