@@ -18,12 +18,12 @@ class Lanes:
         self._lock = threading.Lock()
 
     def begin(self, lane: str, work: Callable[[], None]) -> bool:
-        """Do it in a thread; False when the lane is full. `work` raises nothing."""
+        """Do it in a thread; False when the lane is full. `work` raises nothing. Raises `RuntimeError` without one."""
         with self._lock:
             if self._taken[lane] >= self._each:
                 return False
+            future = self._pool.submit(self._run, lane, work)  # may raise `RuntimeError`: no thread to be had
             self._taken[lane] += 1
-            future = self._pool.submit(self._run, lane, work)
             self._running.add(future)
         future.add_done_callback(self._forget)
         return True

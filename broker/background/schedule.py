@@ -260,6 +260,9 @@ class Worker:
     def _try(self, runtime: WorkerRuntime, job: Job, delivery: Delivery | None) -> None:
         """Raises `JobLost`."""
         try:
+            # It is another replica's that has newer files, or this one's that lies in broken ones. Later, it is ours.
+            if job.tenant not in runtime.settings.tenants:
+                raise ConfigurationError([f"tenant {job.tenant} is not in our configuration"])
             match job.kind:
                 case JobKind.RECOVER:
                     runtime.recovery_mail.work(job)
@@ -277,8 +280,8 @@ class Worker:
 
     def _deliver(self, runtime: WorkerRuntime, job: Job, delivery: Delivery | None) -> None:
         tenant = runtime.settings.tenants.get(job.tenant)
-        if tenant is None or delivery is None:
-            raise MailRefused(f"tenant {job.tenant} is gone")
+        if tenant is None or delivery is None:  # a reload took it away in this moment
+            raise ConfigurationError([f"tenant {job.tenant} is not in our configuration"])
         to = job.payload.get("to", "")
         if not permitted(to, tenant.mail.only_to):
             self._say("mail.held_back", job=job.id, tenant=job.tenant, mail=job.payload.get("kind"))
@@ -464,10 +467,13 @@ def permitted(to: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _compose(runtime: WorkerRuntime, tenant: Tenant, job: Job, to: str) -> EmailMessage:
-    """Raises `MailRefused` for what will never be a mail."""
+    """Raises `MailRefused` for what will never be a mail, `ConfigurationError` for a kind that another release has."""
+    kind = job.payload.get("kind", "")
+    if kind and kind not in set(MailKind):
+        raise ConfigurationError(["a mail of a kind that this release does not know"])
     try:
         return runtime.mail_renderer.compose(
-            MailKind(job.payload.get("kind", "")),
+            MailKind(kind),
             tenant,
             to,
             job.payload.get("language", "en"),

@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from broker.core.connection import LocalReset
-from broker.core.errors import ConnectionFailed, Denied, IdentifierTaken, InvalidIdentifier, NotFound
+from broker.core.errors import (
+    ConfigurationError,
+    ConnectionFailed,
+    Denied,
+    IdentifierTaken,
+    InvalidIdentifier,
+    NotFound,
+)
 from broker.core.events import Action, Event
 from broker.core.identifiers import parse_email, parse_username
 from broker.core.mail import Job, JobKind, MailKind
@@ -117,14 +124,18 @@ class Accounts:
         return late and _unfinished(user)
 
     def work(self, job: Job) -> None:
-        """The worker's half of a sign-up. One transaction: the record, its ticket, the mail, and the end of the job."""
+        """The worker's half of a sign-up. One transaction: the record, its ticket, the mail, and the end of the job.
+
+        Raises `ConfigurationError` for a tenant or a connection that we do not know.
+        """
         tenant = self.means.tenants(job.tenant)
         facts = job.payload
         now = self.means.clock.now()
         entry = tenant.connection(facts["connection"]) if tenant else None
+        if tenant is None or entry is None:
+            raise ConfigurationError([f"{job.tenant}: no connection {facts['connection']} in our configuration"])
         with self.means.database.writing() as work:
-            if tenant is not None and entry is not None:
-                self._register(work, tenant, entry, job)
+            self._register(work, tenant, entry, job)
             work.outbox.done(job, now)
 
     def _register(self, work: UnitOfWork, tenant: Tenant, entry: ConnectionEntry, job: Job) -> None:

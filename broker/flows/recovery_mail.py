@@ -11,7 +11,7 @@ from datetime import timedelta
 from urllib.parse import urlencode
 
 from broker.core.connection import LocalReset
-from broker.core.errors import InvalidIdentifier
+from broker.core.errors import ConfigurationError, InvalidIdentifier
 from broker.core.events import Action, Event
 from broker.core.identifiers import Email, parse_email, parse_identifier
 from broker.core.mail import Job, MailKind
@@ -44,7 +44,7 @@ class RecoveryMail:
     means: Means
 
     def work(self, job: Job) -> None:
-        """Do a RECOVER job, and mark it as done."""
+        """Do a RECOVER job, and mark it as done. Raises `ConfigurationError` for a tenant that we do not know."""
         tenant, facts = self.means.tenants(job.tenant), job.payload
         how = Circumstances(facts.get("agent", ""), facts.get("reference", ""), facts.get("language", "en"))
         occasion = Occasion(
@@ -52,9 +52,10 @@ class RecoveryMail:
             TransactionId(facts["transaction"]) if facts.get("transaction") else None,
             facts.get("browser") or None,
         )
+        if tenant is None:
+            raise ConfigurationError([f"tenant {job.tenant} is not in our configuration"])
         with self.means.database.writing() as work:
-            if tenant is not None:
-                self._answer(work, tenant, facts["identifier"], how, occasion)
+            self._answer(work, tenant, facts["identifier"], how, occasion)
             work.outbox.done(job, self.means.clock.now())
 
     def _answer(self, work: UnitOfWork, tenant: Tenant, typed: str, how: Circumstances, occasion: Occasion) -> None:

@@ -36,6 +36,7 @@ _DUE = (
     .where(
         outbox.c.state == NEW,
         outbox.c.due_at <= bindparam("p_now"),
+        outbox.c.kind.in_([kind.value for kind in JobKind]),  # those of a newer release beside us are not ours to do
         or_(
             outbox.c.leased_until.is_(None),
             outbox.c.leased_until <= bindparam("p_now"),
