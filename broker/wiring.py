@@ -456,7 +456,11 @@ def open_meter(environ: Mapping[str, str]) -> Meter:
         return NO_METER
     from broker.services.tally import Tally
 
-    meter = Tally(Path(folder), environ.get(ROLE, "web"))
+    try:
+        meter = Tally(Path(folder), environ.get(ROLE, "web"))
+    except OSError as error:  # a full disk: people sign in all the same
+        event_log.logger("homerealm.metrics").error("metrics.lost", why=f"{folder}: {error.strerror}")
+        return NO_METER
     event_log.count_losses(meter)
     return meter
 

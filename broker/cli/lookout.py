@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,8 @@ def counting(settings: Settings, metrics: str | None) -> Path:
     folder = Path(settings.root) / "var" / "metrics"
     if metrics:
         folder /= metrics
-    total(folder)  # else a process that gets the number of a dead one would begin its file anew
+    with suppress(OSError):  # a full disk: whoever is asked for the numbers does it later
+        total(folder)  # what dead processes left is put away, and does not pile up where nobody asks
     return folder
 
 

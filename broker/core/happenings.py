@@ -63,5 +63,7 @@ EVENTS: Mapping[str, Kind] = {
     "jobs.put_right": Kind("info", "A `number` of jobs had a time from before the clock was set back; they are due."),
     "supervisor.lost": Kind("error", "Our supervisor was killed. This process ends in order; so do the others."),
     "events.dropped": Kind("warning", "So many events were lost: their reader was too slow, or the disk full."),
+    "metrics.lost": Kind("error", "This process cannot keep its numbers, or not all, see `why` (a full disk); it works "
+                         "without. The internal listener may not see that it is alive, until it is started anew."),
     "server.said": Kind("warning", "Something that a library or the web server had to say."),
 }  # fmt: skip

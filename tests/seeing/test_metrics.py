@@ -35,6 +35,7 @@ from broker.testing.clock import FixedClock
 from broker.testing.race import race
 from broker.wsgi import listen
 from tests.crash.processes import wait_until
+from tests.postgresql import as_root
 from tests.servers import BROKER_YAML, TENANT_YAML, free_port, free_ports, homerealm, listens, program, running
 
 ROOT = Path(__file__).parents[2]
@@ -214,6 +215,87 @@ def test_a_child_has_numbers_of_its_own(tmp_path: Path) -> None:
     in_a_child(lambda: tally.count(*LOGIN))
     tally.count(*LOGIN)
     assert total(tmp_path)[0] == {LOGIN: 3}
+
+
+def test_processes_of_two_containers_with_one_number_count_both(tmp_path: Path) -> None:
+    """Process 9 of each of them, on one volume."""
+    first, second = Tally(tmp_path, "web"), Tally(tmp_path, "web")
+    for tally in (first, second, first):
+        tally.count(*LOGIN)
+    assert total(tmp_path) == ({LOGIN: 3}, {"web": [os.getpid()] * 2})
+
+
+def test_a_process_with_the_number_of_a_dead_one_leaves_its_counters_to_the_archive(tmp_path: Path) -> None:
+    in_a_child(lambda: Tally(tmp_path, "web").count(*LOGIN, amount=3))
+    (dead,) = tmp_path.glob("*.tally")
+    dead.rename(tmp_path / f"web-{os.getpid()}.tally")
+    living = Tally(tmp_path, "web")
+    living.count(*LOGIN)
+    assert [total(tmp_path) for _ in range(2)] == [({LOGIN: 4}, {"web": [os.getpid()]})] * 2
+
+
+def test_whoever_begins_and_dies_while_others_look_is_counted_once(tmp_path: Path) -> None:
+    def work(caller: int) -> None:
+        for _ in range(30):
+            if caller % 2:
+                total(tmp_path)
+            else:
+                in_a_child(lambda: Tally(tmp_path, "web").count(*LOGIN))
+
+    race(work, callers=4)
+    assert total(tmp_path) == ({LOGIN: 60}, {})
+    assert list(tmp_path.glob("*.tally")) == []
+
+
+FULL = """
+import os, sys
+from pathlib import Path
+from broker.core.watching import NO_METER
+from broker.services import event_log
+from broker.services.tally import Tally, total
+from broker.wiring import open_meter
+event_log.configure()
+folder, login = Path(sys.argv[1]), ("logins", "acme", "users", "finished")
+child = os.fork()
+if child == 0:
+    Tally(folder, "worker").count(*login, amount=3)
+    os.kill(os.getpid(), 9)
+os.waitpid(child, 0)
+tally = Tally(folder, "web")
+tally.count(*login)
+with (folder / "filler").open("wb", buffering=0) as filler:
+    try:
+        while filler.write(bytes(4096)): pass
+    except OSError:
+        print("full")
+for number in range(2000):
+    tally.count("failures", f"code-{number}")
+tally.count(*login)
+print(*(total(folder)[0][login] for _ in range(2)))
+print(open_meter({"HOMEREALM_METRICS": str(folder)}) is NO_METER)
+if os.fork() == 0:
+    tally.count(*login, amount=100)
+    os._exit(0)
+os.wait()
+(folder / "filler").unlink()
+tally.count("failures", "again")
+sums, living = total(folder)
+print(sums[login], sums["failures", "again"], ("failures", "code-1999") in sums, *living)
+print(*sorted(path.name.partition("-")[0] for path in folder.iterdir()))
+"""
+
+
+def test_a_full_disk_costs_numbers_and_no_process(tmp_path: Path) -> None:
+    """Memory that is mapped to what a full disk has no room for kills whoever touches it."""
+    namespace = [*as_root(), "unshare", "--mount"]
+    disk = 'mount -t tmpfs -o size=256k none "$1" && exec "$0" -c "$2" "$1"'
+    done = subprocess.run([*namespace, "sh", "-c", disk, sys.executable, str(tmp_path), FULL], cwd=ROOT,
+                          capture_output=True, text=True, timeout=60)  # fmt: skip
+    assert done.stdout.splitlines() == [
+        "full", "5.0 5.0", "True", "5.0 1.0 False web", "archive.json lock web",
+    ]  # fmt: skip
+    assert done.returncode == 0
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["metrics.lost"] * 2
 
 
 def test_threads_lose_nothing_and_files_grow(tmp_path: Path) -> None:
