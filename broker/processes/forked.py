@@ -6,16 +6,20 @@ Fork before there are threads: a lock that another thread holds at that moment s
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import select
 import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 
 from broker.processes import tether
+
+BETWEEN_LOOKS = 0.1
 
 
 class Forked:
@@ -50,16 +54,23 @@ class Forked:
 
     def wait(self, timeout: float | None = None) -> int:
         """Raises `subprocess.TimeoutExpired`."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         while self.poll() is None:
             try:
                 descriptor = os.pidfd_open(self.pid)
             except ProcessLookupError:
                 continue
-            try:
-                if not select.select([descriptor], [], [], timeout)[0]:
-                    raise subprocess.TimeoutExpired("a fork", timeout or 0)
-            finally:
-                os.close(descriptor)
+            except OSError:  # no descriptor is left just now; whoever did not wait would never know that it ended
+                time.sleep(BETWEEN_LOOKS)
+            else:
+                try:
+                    select.select(
+                        [descriptor], [], [], None if timeout is None else max(0, deadline - time.monotonic())
+                    )
+                finally:
+                    os.close(descriptor)
+            if time.monotonic() >= deadline and self.poll() is None:
+                raise subprocess.TimeoutExpired("a fork", timeout or 0)
         return self.returncode or 0
 
     def send_signal(self, number: int) -> None:

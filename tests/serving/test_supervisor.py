@@ -297,6 +297,24 @@ def test_whoever_is_told_by_a_dying_main_thread_knows_that_its_parent_is_lost() 
         assert parent.stdout.read().split("\n") == ["True False", "True True", ""]
 
 
+def test_who_has_no_descriptor_left_still_notices_that_a_fork_has_ended() -> None:
+    script = """
+import os, subprocess, resource
+from broker.processes.forked import Forked
+reader, writer = os.pipe()
+child = Forked("x", lambda: os.read(reader, 1))
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+try:
+    child.wait(0.2)
+except subprocess.TimeoutExpired:
+    print("waits")
+os.write(writer, b"1")
+print(child.wait(20))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("waits\n0\n", "")
+
+
 ENDS_MEANWHILE = """
 import os, threading
 from broker.processes.forked import Forked
