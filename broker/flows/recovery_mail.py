@@ -99,6 +99,7 @@ class RecoveryMail:
         now = self.means.clock.now()
         # An address that nobody has proven gets the mail that proves it; that one leads to a password as well.
         purpose, path = (Purpose.RESET, "reset") if user.email_verified else (Purpose.VERIFY_EMAIL, "verify")
+        work.tickets.hold(user.id)  # of two workers that have a question of the same person, one sees the other's mail
         last = work.tickets.latest(user.id, purpose)
         # A clock that went back makes no mail wait.
         if last is not None and last.used_at is None and timedelta() <= now - last.issued_at < BETWEEN_MAILS:

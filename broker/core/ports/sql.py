@@ -91,6 +91,9 @@ class Users(Protocol):
 
 
 class Tickets(Protocol):
+    def hold(self, user: UserId) -> None:
+        """Until this transaction has ended, whoever holds or issues for the same user waits: what is read now stays."""
+
     def issue(self, ticket: Ticket) -> str:
         """Store it and return its secret. Older ones of the same user and purpose are marked as replaced."""
 

@@ -72,6 +72,10 @@ class SqlTickets:
         self._entropy = entropy
         self._vault = vault
 
+    def hold(self, user: UserId) -> None:
+        self._statements.must_write()
+        self._statements.one(_LOCK_USER, {"p_user": user})
+
     def issue(self, ticket: Ticket) -> str:
         """The secret: 256 bits, URL-safe. Raises `LookupError` for a user who is not in the ticket's directory."""
         self._statements.must_write()

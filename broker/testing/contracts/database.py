@@ -52,6 +52,7 @@ WRITES: dict[str, Callable[[UnitOfWork], object]] = {
     "users.move_epoch": lambda work: work.users.move_epoch(ADA),
     "users.link": lambda work: work.users.link(ADA, LIVE, an_identity(START), START),
     "users.delete": lambda work: work.users.delete(ADA),
+    "tickets.hold": lambda work: work.tickets.hold(ADA),
     "tickets.issue": lambda work: work.tickets.issue(a_ticket(START)),
     "tickets.redeem": lambda work: work.tickets.redeem("secret", Purpose.RESET, LIVE, 0, START),
     "tickets.void": lambda work: work.tickets.void(ADA, START),

@@ -152,6 +152,19 @@ class TicketsContract(Stored):
             work.tickets.redeem(newest, Purpose.RESET, LIVE, 0, now)
             assert work.tickets.latest(ada, Purpose.RESET) == a_ticket(now, id="t0", used_at=now)
 
+    def test_of_many_who_want_to_issue_only_the_first_does(
+        self, database: Database, now: datetime, ada: UserId
+    ) -> None:
+        def issue(number: int) -> bool:
+            with database.writing() as work:
+                work.tickets.hold(ada)
+                if work.tickets.latest(ada, Purpose.RESET) is not None:
+                    return False
+                work.tickets.issue(a_ticket(now, id=f"t{number}"))
+                return True
+
+        assert sum(race(issue, callers=8)) == 1
+
     def test_all_unused_ones_of_somebody_can_be_voided(
         self, database: Database, now: datetime, ada: UserId, secret: str
     ) -> None:
