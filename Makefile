@@ -13,7 +13,7 @@ ARGS ?=
 # One more than there are cores: some wait while others compute.
 WORKERS ?= $(shell echo $$(( $$(nproc) + 1 )))
 # A file is one process's, and they are begun in the order of tests/conftest.py.
-PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST = TMPDIR=$$(sh tests/scratch.sh) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 QUICK := not browser and not peer and not packaging and not crash and not deep
 # 5 is pytest's word for "nothing was selected": right where ARGS narrowed, and only there.
 NONE_IS_FINE = $(if $(ARGS),5,0)

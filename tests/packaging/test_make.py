@@ -34,7 +34,7 @@ def test_make_demo_says_so_when_there_is_no_python_that_is_new_enough(tmp_path: 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("script", [".ci/run", "tests/prerequisites.sh"])
+@pytest.mark.parametrize("script", [".ci/run", "tests/prerequisites.sh", "tests/scratch.sh"])
 def test_a_shell_script_is_a_shell_script(script: str) -> None:
     assert subprocess.run(["sh", "-n", ROOT / script], timeout=60).returncode == 0
 
